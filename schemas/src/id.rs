@@ -59,7 +59,10 @@ hex_id!(VertexId);
 impl JobId {
     /// The high and low halves, as messages carry them.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "splitting 128 bits in two is the point")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "splitting 128 bits in two is the point"
+    )]
     pub const fn halves(self) -> (u64, u64) {
         ((self.0 >> 64) as u64, self.0 as u64)
     }
@@ -99,7 +102,11 @@ pub struct ExecutionAttemptId {
 
 impl fmt::Display for ExecutionAttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}_{}_{}", self.job, self.vertex, self.subtask, self.attempt)
+        write!(
+            f,
+            "{}_{}_{}_{}",
+            self.job, self.vertex, self.subtask, self.attempt
+        )
     }
 }
 
@@ -135,14 +142,27 @@ mod tests {
         let id = JobId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
         assert_eq!(id.to_string(), "0123456789abcdef0011223344556677");
         assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "12", "g123456789abcdef0011223344556677", "+123456789abcdef0011223344556677"] {
+        for bad in [
+            "",
+            "12",
+            "g123456789abcdef0011223344556677",
+            "+123456789abcdef0011223344556677",
+        ] {
             assert_eq!(bad.parse::<JobId>(), Err(ParseIdError(bad.to_owned())));
         }
     }
 
     #[test]
     fn attempts_survive_the_wire() {
-        let id = ExecutionAttemptId { job: JobId(7 << 70 | 3), vertex: 2, subtask: 5, attempt: 1 };
-        assert_eq!(ExecutionAttemptId::from(&wire::ExecutionAttemptId::from(id)), id);
+        let id = ExecutionAttemptId {
+            job: JobId(7 << 70 | 3),
+            vertex: 2,
+            subtask: 5,
+            attempt: 1,
+        };
+        assert_eq!(
+            ExecutionAttemptId::from(&wire::ExecutionAttemptId::from(id)),
+            id
+        );
     }
 }

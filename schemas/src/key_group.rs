@@ -23,8 +23,14 @@ pub const MAX_PARALLELISM_DEFAULT_MIN: u32 = 1 << 7;
 #[inline]
 pub const fn spread(hash_code: i32) -> u32 {
     let mut code = hash_code.cast_unsigned();
-    code = code.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
-    code = code.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
+    code = code
+        .wrapping_mul(0xcc9e_2d51)
+        .rotate_left(15)
+        .wrapping_mul(0x1b87_3593);
+    code = code
+        .rotate_left(13)
+        .wrapping_mul(5)
+        .wrapping_add(0xe654_6b64);
     code ^= 4;
     code ^= code >> 16;
     code = code.wrapping_mul(0x85eb_ca6b);
@@ -83,7 +89,10 @@ pub fn default_max_parallelism(parallelism: u32) -> u32 {
 /// Java's hash code of a 64-bit integer, so that integer keys land in the key groups that Flink gives them.
 #[must_use]
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "folding the halves is the definition")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "folding the halves is the definition"
+)]
 pub const fn hash_code_u64(key: u64) -> i32 {
     ((key ^ (key >> 32)) as u32).cast_signed()
 }
@@ -91,7 +100,9 @@ pub const fn hash_code_u64(key: u64) -> i32 {
 /// Java's hash code of a string, over UTF-16 code units.
 #[must_use]
 pub fn hash_code_str(key: &str) -> i32 {
-    key.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+    key.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
 }
 
 #[cfg(test)]
@@ -103,11 +114,16 @@ mod tests {
     fn agrees_with_every_line_that_flink_2_2_0_printed() {
         let mut lines = 0;
         for line in include_str!("../tests/data/key-groups.csv").lines() {
-            let Some((kind, rest)) = line.split_once(',') else { continue };
+            let Some((kind, rest)) = line.split_once(',') else {
+                continue;
+            };
             if line.starts_with('#') {
                 continue;
             }
-            let numbers: Vec<i64> = rest.split(',').map(|field| field.parse().expect(line)).collect();
+            let numbers: Vec<i64> = rest
+                .split(',')
+                .map(|field| field.parse().expect(line))
+                .collect();
             let at = |index: usize| u32::try_from(numbers[index]).expect(line);
             match kind {
                 "range" => assert_eq!(range(at(2), at(0), at(1)), at(3)..at(4) + 1, "{line}"),

@@ -31,7 +31,6 @@ macro_rules! generated {
 
 generated!(control_generated, "generated/control_generated.rs");
 generated!(exchange_generated, "generated/exchange_generated.rs");
-generated!(nexmark_generated, "generated/nexmark_generated.rs");
 
 /// Control messages between JobManager and TaskManagers (`schemas/fbs/control.fbs`).
 pub mod control {
@@ -44,8 +43,4 @@ pub mod graph {
 /// Frames between data cores (`schemas/fbs/exchange.fbs`).
 pub mod exchange {
     pub use crate::exchange_generated::ringflow::exchange::*;
-}
-/// Nexmark's events and rows (`schemas/fbs/nexmark.fbs`).
-pub mod nexmark {
-    pub use crate::nexmark_generated::ringflow::nexmark::*;
 }

@@ -72,19 +72,23 @@ impl<R: Root> Message<R> {
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, InvalidFlatbuffer> {
         let bytes = bytes.into();
         flatbuffers::root::<R::View<'_>>(&bytes)?;
-        Ok(Self { bytes, root: PhantomData })
+        Ok(Self {
+            bytes,
+            root: PhantomData,
+        })
     }
 
     /// Builds a message in a fresh builder.
     #[must_use]
-    pub fn build<'b, T>(
-        write: impl FnOnce(&mut FlatBufferBuilder<'b>) -> WIPOffset<T>,
-    ) -> Self {
+    pub fn build<'b, T>(write: impl FnOnce(&mut FlatBufferBuilder<'b>) -> WIPOffset<T>) -> Self {
         let mut builder = FlatBufferBuilder::with_capacity(1024);
         let root = write(&mut builder);
         builder.finish(root, None);
         let (bytes, start) = builder.collapse();
-        let message = Self { bytes: Bytes::from(bytes).slice(start..), root: PhantomData };
+        let message = Self {
+            bytes: Bytes::from(bytes).slice(start..),
+            root: PhantomData,
+        };
         debug_assert!(flatbuffers::root::<R::View<'_>>(&message.bytes).is_ok());
         message
     }
@@ -106,13 +110,18 @@ impl<R: Root> Message<R> {
 
 impl<R> Clone for Message<R> {
     fn clone(&self) -> Self {
-        Self { bytes: self.bytes.clone(), root: PhantomData }
+        Self {
+            bytes: self.bytes.clone(),
+            root: PhantomData,
+        }
     }
 }
 
 impl<R> fmt::Debug for Message<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Message")
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -200,7 +209,9 @@ impl<S> tonic::server::NamedService for JobManagerServer<S> {
 
 struct Connect<S>(Arc<S>);
 
-impl<S: JobManagerService> tonic::server::StreamingService<Message<FromTaskManager>> for Connect<S> {
+impl<S: JobManagerService> tonic::server::StreamingService<Message<FromTaskManager>>
+    for Connect<S>
+{
     type Response = Message<FromJobManager>;
     type ResponseStream = S::Outbound;
     type Future = BoxFuture<Result<Response<S::Outbound>, Status>>;
@@ -249,13 +260,19 @@ where
 /// The JobManager refused the call or is not reachable; the status says which.
 pub async fn connect(
     channel: tonic::transport::Channel,
-    outbound: impl tonic::codegen::tokio_stream::Stream<Item = Message<FromTaskManager>> + Send + 'static,
+    outbound: impl tonic::codegen::tokio_stream::Stream<Item = Message<FromTaskManager>>
+    + Send
+    + 'static,
 ) -> Result<Streaming<Message<FromJobManager>>, Status> {
     let mut grpc = tonic::client::Grpc::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = FlatBuffersCodec::<FromTaskManager, FromJobManager>(PhantomData);
     let path = http::uri::PathAndQuery::from_static(PATH);
-    grpc.streaming(Request::new(outbound), path, codec).await.map(Response::into_inner)
+    grpc.streaming(Request::new(outbound), path, codec)
+        .await
+        .map(Response::into_inner)
 }

@@ -1,0 +1,297 @@
+//! One job from submission to its end.
+//!
+//! ```text
+//! waiting for slots (CREATED) -> deployed (RUNNING) -> every subtask terminal
+//! a failure: FAILING, cancel the rest -> all terminal -> (a moment, if only peers were lost) -> FAILED
+//! ```
+//! Owns: [`Job`]: its graphs, executions, failures and figures.
+//! Invariant: `status` is terminal only when every execution is; a job that is FAILED has a root failure.
+//! What it wants from others (messages, slots freed) it leaves in [`Effects`].
+//! Left out: choosing slots, restarts.
+
+mod failing;
+mod reports;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringflow_schemas::id::{ExecutionAttemptId, JobId};
+
+use super::effects::Effects;
+use super::failure::{FailureHistory, FailureRecord};
+use super::{JobEvent, JobStatus, SubtaskEvent, SubtaskStatus};
+use crate::cluster::{SlotId, TaskManagerAddress};
+use crate::command::{Command, Deployment};
+use crate::event::ConnectionId;
+use crate::graph::StreamGraph;
+use crate::graph::execution_graph::{Change, ExecutionGraph, Placement};
+use crate::graph::job_graph::JobGraph;
+use crate::metrics::accumulator::JobAccumulators;
+use crate::metrics::cpu::JobCpu;
+use crate::metrics::latency::JobLatency;
+use crate::submit::Plan;
+use crate::time::Timestamp;
+use crate::{deploy, schedule};
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    /// Counts submissions.
+    pub(crate) number: u64,
+    pub(crate) graph: Arc<StreamGraph>,
+    pub(crate) job_graph: JobGraph,
+    pub(crate) executions: ExecutionGraph,
+    pub(crate) warnings: Vec<String>,
+    /// Its plan depends on the number of slots.
+    pub(crate) auto: bool,
+    pub(crate) submitted_at: Timestamp,
+    /// When every subtask had run at last.
+    pub(crate) running_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+    pub(crate) modified_at: Timestamp,
+    pub(crate) failures: FailureHistory,
+    pub(crate) latency: JobLatency,
+    pub(crate) accumulators: JobAccumulators,
+    pub(crate) cpu: JobCpu,
+    status: JobStatus,
+    /// When each status began.
+    since: BTreeMap<JobStatus, Timestamp>,
+    /// Until when FAILED waits for the story of a lost peer.
+    hold_until: Option<Timestamp>,
+    /// TaskManagers lost when nothing of the job was open there, by name: the root, should a peer miss one later.
+    lost_idle: BTreeMap<String, FailureRecord>,
+}
+
+impl Job {
+    /// A job that waits for slots.
+    pub(crate) fn new(
+        id: JobId,
+        number: u64,
+        graph: Arc<StreamGraph>,
+        plan: Plan,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Self {
+        let executions = ExecutionGraph::new(id, &plan.job_graph, now);
+        let mut job = Self {
+            id,
+            number,
+            graph,
+            job_graph: plan.job_graph,
+            executions,
+            warnings: plan.warnings,
+            auto: plan.auto,
+            submitted_at: now,
+            running_at: None,
+            ended_at: None,
+            modified_at: now,
+            failures: FailureHistory::default(),
+            latency: JobLatency::default(),
+            accumulators: JobAccumulators::default(),
+            cpu: JobCpu::default(),
+            status: JobStatus::Initializing,
+            since: BTreeMap::from([(JobStatus::Initializing, now)]),
+            hold_until: None,
+            lost_idle: BTreeMap::new(),
+        };
+        job.advance(now, JobEvent::GraphBuilt, effects);
+        job.apply_all(now, SubtaskEvent::Scheduled, effects);
+        job
+    }
+
+    /// Takes another plan while it still waits.
+    pub(crate) fn replan(&mut self, now: Timestamp, plan: Plan, effects: &mut Effects) {
+        debug_assert_eq!(self.status, JobStatus::Created);
+        self.executions = ExecutionGraph::new(self.id, &plan.job_graph, now);
+        self.job_graph = plan.job_graph;
+        self.warnings = plan.warnings;
+        self.apply_all(now, SubtaskEvent::Scheduled, effects);
+    }
+
+    pub(crate) fn status(&self) -> JobStatus {
+        self.status
+    }
+
+    pub(crate) fn since(&self, status: JobStatus) -> Option<Timestamp> {
+        self.since.get(&status).copied()
+    }
+
+    /// `Source: bids -> Map (2/4)`.
+    pub(crate) fn task_name(&self, id: ExecutionAttemptId) -> String {
+        let vertex = self.job_graph.vertices.get(id.vertex as usize);
+        let (name, parallelism) = vertex.map_or(("?", 0), |vertex| {
+            (vertex.name.as_str(), vertex.parallelism)
+        });
+        format!("{name} ({}/{parallelism})", u64::from(id.subtask) + 1)
+    }
+
+    /// Puts every execution into the slot of its sharing group; answers how many subtasks each slot got.
+    pub(crate) fn assign(
+        &mut self,
+        slots: &BTreeMap<String, Vec<SlotId>>,
+        locate: impl Fn(SlotId) -> Option<(u32, Arc<TaskManagerAddress>)>,
+    ) -> BTreeMap<SlotId, usize> {
+        let mut subtasks = BTreeMap::new();
+        for (index, vertex) in (0u32..).zip(&self.job_graph.vertices) {
+            let Some(group) = slots.get(&vertex.slot_sharing_group) else {
+                continue;
+            };
+            for subtask in 0..vertex.parallelism {
+                let slot = group[schedule::slot_of(subtask, vertex.parallelism, group.len())];
+                let id = ExecutionAttemptId {
+                    job: self.id,
+                    vertex: index,
+                    subtask,
+                    attempt: 0,
+                };
+                if let (Some(execution), Some((core, task_manager))) =
+                    (self.executions.get_mut(id), locate(slot))
+                {
+                    execution.placement = Some(Placement {
+                        slot,
+                        core,
+                        task_manager,
+                    });
+                    *subtasks.entry(slot).or_insert(0) += 1;
+                }
+            }
+        }
+        subtasks
+    }
+
+    /// Goes RUNNING; answers what to tell the TaskManagers.
+    pub(crate) fn deploy(
+        &mut self,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> BTreeMap<ConnectionId, Deployment> {
+        self.advance(now, JobEvent::Deployed, effects);
+        self.apply_all(now, SubtaskEvent::Deployed, effects);
+        deploy::deployments(self.id, &self.graph, &self.job_graph, &self.executions)
+    }
+
+    /// Someone asked to cancel it.
+    pub(crate) fn cancel(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.advance(now, JobEvent::CancelRequested, effects);
+        self.hold_until = None;
+        self.cancel_subtasks(now, effects);
+        self.settle(now, effects);
+    }
+
+    /// Time passed.
+    pub(crate) fn on_tick(&mut self, now: Timestamp, effects: &mut Effects) {
+        if !self.status.is_terminal() {
+            self.latency.on_tick(now);
+            self.settle(now, effects);
+        }
+    }
+
+    fn cancel_subtasks(&mut self, now: Timestamp, effects: &mut Effects) {
+        for (id, change) in self.apply_all(now, SubtaskEvent::CancelRequested, effects) {
+            if change.to != SubtaskStatus::Canceling {
+                continue;
+            }
+            if let Some(placement) = self
+                .executions
+                .get(id)
+                .and_then(|execution| execution.placement.as_ref())
+            {
+                effects
+                    .cancel
+                    .entry(placement.slot.connection)
+                    .or_default()
+                    .push(id);
+            }
+        }
+    }
+
+    /// Applies an event wherever it can happen.
+    fn apply_all(
+        &mut self,
+        now: Timestamp,
+        event: SubtaskEvent,
+        effects: &mut Effects,
+    ) -> Vec<(ExecutionAttemptId, Change)> {
+        let ids: Vec<ExecutionAttemptId> = self
+            .executions
+            .iter()
+            .map(|execution| execution.id)
+            .collect();
+        let mut changes = Vec::new();
+        for id in ids {
+            if let Ok(Some(change)) = self.executions.apply(now, id, event) {
+                self.on_applied(now, id, change, effects);
+                changes.push((id, change));
+            }
+        }
+        changes
+    }
+
+    fn on_applied(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionAttemptId,
+        change: Change,
+        effects: &mut Effects,
+    ) {
+        self.modified_at = now;
+        let Change { from, to } = change;
+        effects.commands.push(Command::SubtaskStatusChanged {
+            attempt: id,
+            task_name: self.task_name(id),
+            from,
+            to,
+        });
+        if self.running_at.is_none() && self.executions.all_have_run() {
+            self.running_at = Some(now);
+        }
+        if to.is_terminal()
+            && let Some(placement) = self
+                .executions
+                .get(id)
+                .and_then(|execution| execution.placement.as_ref())
+        {
+            effects.freed.push((self.id, placement.slot));
+        }
+    }
+
+    /// Ends the job when nothing of it is left.
+    fn settle(&mut self, now: Timestamp, effects: &mut Effects) {
+        let held = self.hold_until.is_some_and(|until| now < until);
+        if self.executions.all_terminal() && !self.status.is_terminal() && !held {
+            self.advance(now, JobEvent::AllSubtasksTerminal, effects);
+        }
+    }
+
+    fn advance(&mut self, now: Timestamp, event: JobEvent, effects: &mut Effects) {
+        let from = self.status;
+        let to = match from.on(event) {
+            Ok(to) => to,
+            Err(invalid) => return effects.log(format!("job {}: {invalid}", self.id)),
+        };
+        if to == from {
+            return;
+        }
+        self.status = to;
+        self.since.insert(to, now);
+        self.modified_at = now;
+        if to.is_terminal() {
+            self.ended_at = Some(now);
+            self.latency.end();
+            effects.ended.push(self.id);
+        }
+        let failing = matches!(to, JobStatus::Failing | JobStatus::Failed);
+        effects.commands.push(Command::JobStatusChanged {
+            job: self.id,
+            name: self.graph.name.clone(),
+            from,
+            to,
+            reason: self
+                .failures
+                .root()
+                .filter(|_| failing)
+                .map(|root| root.message.clone()),
+        });
+    }
+}

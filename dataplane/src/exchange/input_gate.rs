@@ -1,0 +1,126 @@
+//! A subtask's input: all channels of all its edges.
+//!
+//! Owns: [`InputGate`]: takes buffers from the channels in turn, so that none starves, and one watermark out of theirs.
+//! Invariant: the buffers of one channel come in order; the gate ends when every channel has.
+//! Left out: blocking single channels (barriers will need it).
+
+use crate::batch::Buffer;
+use crate::element::{Control, Watermark};
+use crate::error::{Error, Result};
+use crate::exchange::channel::ChannelReceiver;
+use crate::exchange::valve::WatermarkValve;
+use crate::record::EventTime;
+
+#[derive(Debug)]
+struct InputChannel {
+    road: ChannelReceiver,
+    /// The TaskManager at the other end, for messages.
+    peer: String,
+    ended: bool,
+}
+
+/// What the subtask should pass into its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateSignal {
+    /// Event time moved, or all inputs fell idle.
+    Watermark(Watermark),
+    /// Every channel has ended.
+    EndOfInput,
+}
+
+/// All input channels of one subtask.
+#[derive(Debug)]
+pub struct InputGate {
+    channels: Vec<InputChannel>,
+    valve: WatermarkValve,
+    next: usize,
+    open: usize,
+}
+
+impl InputGate {
+    /// A gate over `roads`, each with the name of its peer TaskManager.
+    #[must_use]
+    pub fn new(roads: Vec<(ChannelReceiver, String)>) -> Self {
+        let channels: Vec<InputChannel> = roads
+            .into_iter()
+            .map(|(road, peer)| InputChannel {
+                road,
+                peer,
+                ended: false,
+            })
+            .collect();
+        Self {
+            valve: WatermarkValve::new(channels.len()),
+            next: 0,
+            open: channels.len(),
+            channels,
+        }
+    }
+
+    /// The next buffer and the channel it came over.
+    #[must_use]
+    pub fn next_buffer(&mut self) -> Option<(usize, Buffer)> {
+        let count = self.channels.len();
+        for step in 0..count {
+            let index = (self.next + step) % count;
+            if let Some(buffer) = self.channels[index].road.receive() {
+                self.next = (index + 1) % count;
+                return Some((index, buffer));
+            }
+        }
+        None
+    }
+
+    /// Nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.channels.iter().all(|channel| channel.road.is_empty())
+    }
+
+    /// What a control element of `channel` means for the subtask.
+    ///
+    /// # Errors
+    /// An element behind the end of its channel: the peer broke the protocol.
+    pub fn on_control(&mut self, channel: usize, control: Control) -> Result<Option<GateSignal>> {
+        let state = &mut self.channels[channel];
+        if state.ended {
+            return Err(Error::peer_lost(
+                &state.peer,
+                format!("{control:?} behind the end of input channel {channel}"),
+            ));
+        }
+        match control {
+            Control::Watermark { watermark, .. } => Ok(self
+                .valve
+                .on_watermark(channel, watermark)
+                .map(GateSignal::Watermark)),
+            Control::EndOfInput => {
+                state.ended = true;
+                self.open -= 1;
+                Ok((self.open == 0).then_some(GateSignal::EndOfInput))
+            }
+        }
+    }
+
+    /// The watermark of the subtask's input.
+    #[must_use]
+    pub fn watermark(&self) -> Option<EventTime> {
+        self.valve.current()
+    }
+
+    /// Fails when a channel's road has ended before the channel has.
+    ///
+    /// # Errors
+    /// [`Error::peer_lost`] naming the TaskManager.
+    pub fn check(&self) -> Result<()> {
+        for channel in &self.channels {
+            if !channel.ended
+                && channel.road.is_empty()
+                && let Some(why) = channel.road.broken()
+            {
+                return Err(Error::peer_lost(&channel.peer, why.as_ref()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! How buffers get from one subtask to another, and the flow control that bounds them.
+//!
+//! Owns: the producer's side ([`result_partition`], [`partitioner`]), the roads ([`local`], [`ring`], [`remote`] with
+//! [`frame`]), the consumer's side ([`input_gate`], [`valve`]), joined by [`channel`].
+//! ```text
+//! operator -> ResultPartition -> one of { same core: LocalQueue | other core: ring | other process: RemoteSender ->
+//!             Connection ~TCP~ Connection -> RemoteReceiver } -> InputGate -> operator
+//! ```
+//! Invariant: on each road a producer may have at most `CHANNEL_BUFFERS` filled buffers waiting (and on the wire at most
+//! the credit its consumer granted); a full road blocks its producer and nobody else.
+//! Left out: what is in the buffers ([`crate::batch`]).
+
+pub mod channel;
+pub mod frame;
+pub mod input_gate;
+pub mod local;
+pub mod partitioner;
+pub mod remote;
+pub mod result_partition;
+pub mod ring;
+pub mod valve;

@@ -1,0 +1,182 @@
+//! Which channel a record takes.
+//!
+//! Owns: [`Partitioner`]. Invariant: `Hash` sends a key group to the subtask that owns it by Flink's arithmetic, the same
+//! in every producer. Left out: writing the record (result partition).
+
+use std::sync::Arc;
+
+use ringflow_schemas::graph::Partitioner as WirePartitioner;
+use ringflow_schemas::key_group;
+
+use crate::error::{Error, Result};
+use crate::record::RecordRef;
+
+/// Computes the [`key_group::spread`] hash of a record's key; the typed key selector of an edge, erased.
+pub type KeyHash = Arc<dyn Fn(&[u8]) -> u32 + Send + Sync>;
+
+/// Chooses channels for records.
+#[allow(missing_debug_implementations, reason = "holds a closure")]
+pub enum Partitioner {
+    /// All to channel 0: forward, global, and every edge with one consumer.
+    Single,
+    /// Round robin over the channels (rebalance; rescale over the few it is wired to).
+    RoundRobin {
+        /// Next channel.
+        next: usize,
+    },
+    /// At random, by a small generator of its own.
+    Shuffle {
+        /// State of the generator, never 0.
+        state: u64,
+    },
+    /// Every channel gets every record.
+    Broadcast,
+    /// By key group.
+    Hash {
+        /// The edge's key selector.
+        key_hash: KeyHash,
+        /// Number of key groups.
+        max_parallelism: u32,
+        /// Channel of each key group.
+        owners: Vec<u16>,
+    },
+}
+
+/// Where one record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// One channel, and the key hash to write beside the record.
+    One(usize, u32),
+    /// All channels.
+    All,
+}
+
+impl Partitioner {
+    /// The partitioner of an edge to `channels` consumers.
+    ///
+    /// # Errors
+    /// A hash edge without a key selector, or more consumers than key groups: the graph is at fault.
+    pub fn new(
+        kind: WirePartitioner,
+        channels: usize,
+        max_parallelism: u32,
+        key_hash: Option<KeyHash>,
+        seed: u64,
+    ) -> Result<Self> {
+        match kind {
+            WirePartitioner::Hash => {
+                let key_hash = key_hash
+                    .ok_or_else(|| Error::deployment("a hash edge needs a key selector"))?;
+                let parallelism = u32::try_from(channels).unwrap_or(u32::MAX);
+                if parallelism == 0
+                    || parallelism > max_parallelism
+                    || max_parallelism > key_group::MAX_PARALLELISM_LIMIT
+                {
+                    return Err(Error::deployment(format!(
+                        "a hash edge to {channels} subtasks with {max_parallelism} key groups"
+                    )));
+                }
+                let owner = |group| {
+                    u16::try_from(key_group::owner(group, max_parallelism, parallelism))
+                        .expect("at most 32768 subtasks")
+                };
+                Ok(Self::Hash {
+                    key_hash,
+                    max_parallelism,
+                    owners: (0..max_parallelism).map(owner).collect(),
+                })
+            }
+            WirePartitioner::Broadcast if channels > 1 => Ok(Self::Broadcast),
+            WirePartitioner::Rebalance | WirePartitioner::Rescale if channels > 1 => {
+                // Start at different consumers, so that few records from many producers spread.
+                Ok(Self::RoundRobin {
+                    next: usize::try_from(seed).unwrap_or(0) % channels,
+                })
+            }
+            WirePartitioner::Shuffle if channels > 1 => Ok(Self::Shuffle {
+                state: seed.wrapping_mul(2) | 1,
+            }),
+            _ => Ok(Self::Single),
+        }
+    }
+
+    /// Where `record` goes, among `channels` channels.
+    #[inline]
+    pub fn select(&mut self, record: &RecordRef<'_>, channels: usize) -> Target {
+        match self {
+            Self::Single => Target::One(0, record.key_hash),
+            Self::RoundRobin { next } => {
+                let channel = *next;
+                *next = if channel + 1 == channels {
+                    0
+                } else {
+                    channel + 1
+                };
+                Target::One(channel, record.key_hash)
+            }
+            Self::Shuffle { state } => {
+                // xorshift64: Marsaglia 2003.
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                let channel = usize::try_from(*state >> 33).unwrap_or(0) % channels;
+                Target::One(channel, record.key_hash)
+            }
+            Self::Broadcast => Target::All,
+            Self::Hash {
+                key_hash,
+                max_parallelism,
+                owners,
+            } => {
+                let hash = key_hash(record.bytes);
+                let group = key_group::key_group(hash, *max_parallelism);
+                Target::One(usize::from(owners[group as usize]), hash)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::EventTime;
+
+    fn record(bytes: &[u8]) -> RecordRef<'_> {
+        RecordRef {
+            bytes,
+            timestamp: EventTime(0),
+            key_hash: 0,
+            origin_ns: 0,
+        }
+    }
+
+    #[test]
+    fn hash_sends_a_key_to_the_owner_of_its_key_group() -> Result<()> {
+        let key_hash: KeyHash = Arc::new(|bytes| key_group::spread(i32::from(bytes[0])));
+        let mut hash = Partitioner::new(WirePartitioner::Hash, 3, 128, Some(key_hash), 0)?;
+        for key in 0..=255u8 {
+            let spread = key_group::spread(i32::from(key));
+            let owner = key_group::owner(key_group::key_group(spread, 128), 128, 3);
+            assert_eq!(
+                hash.select(&record(&[key]), 3),
+                Target::One(owner as usize, spread)
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn round_robin_visits_every_channel_in_turn() -> Result<()> {
+        let mut rebalance = Partitioner::new(WirePartitioner::Rebalance, 3, 0, None, 5)?;
+        let seen: Vec<Target> = (0..4).map(|_| rebalance.select(&record(b""), 3)).collect();
+        assert_eq!(seen, [2, 0, 1, 2].map(|channel| Target::One(channel, 0)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_hash_edge_needs_keys_and_enough_key_groups() {
+        assert!(Partitioner::new(WirePartitioner::Hash, 3, 128, None, 0).is_err());
+        let key_hash: KeyHash = Arc::new(|_| 0);
+        assert!(Partitioner::new(WirePartitioner::Hash, 129, 128, Some(key_hash), 0).is_err());
+    }
+}

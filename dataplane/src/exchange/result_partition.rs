@@ -1,0 +1,293 @@
+//! A subtask's output over one edge: one subpartition per consumer.
+//!
+//! Owns: [`ResultPartition`]. A record is copied once, into the open buffer of the subpartition that its partitioner
+//! chose; a full buffer goes on its road, a partly filled one when the subtask runs out of input.
+//! Invariant: a subpartition has at most one open buffer; filled buffers that its road does not take wait here in order and
+//! make the partition blocked, and a blocked partition's producer starts no new record. So what waits here is bounded by
+//! the output of one record or signal.
+//! Left out: roads ([`crate::exchange::channel`]).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::batch::{Buffer, BufferPool};
+use crate::element::Control;
+use crate::error::{Error, Result};
+use crate::exchange::channel::ChannelSender;
+use crate::exchange::partitioner::{Partitioner, Target};
+use crate::limits::BUFFER_BYTES;
+use crate::metrics::{SubtaskMetrics, add};
+use crate::record::RecordRef;
+
+#[derive(Debug)]
+struct Subpartition {
+    open: Option<Buffer>,
+    /// Filled buffers that the road did not take yet.
+    waiting: VecDeque<Buffer>,
+    road: ChannelSender,
+    /// Who is at the other end, for messages.
+    peer: String,
+}
+
+/// One subtask's output over one edge.
+#[allow(missing_debug_implementations, reason = "holds a key selector")]
+pub struct ResultPartition {
+    partitioner: Partitioner,
+    subpartitions: Vec<Subpartition>,
+    /// Subpartitions with waiting buffers.
+    blocked: usize,
+    /// Some open buffer is not empty.
+    unflushed: bool,
+    pool: BufferPool,
+    metrics: Rc<SubtaskMetrics>,
+}
+
+impl ResultPartition {
+    /// A partition over `roads`, each with the name of its peer TaskManager.
+    #[must_use]
+    pub fn new(
+        partitioner: Partitioner,
+        roads: Vec<(ChannelSender, String)>,
+        pool: BufferPool,
+        metrics: Rc<SubtaskMetrics>,
+    ) -> Self {
+        let subpartition = |(road, peer)| Subpartition {
+            open: None,
+            waiting: VecDeque::new(),
+            road,
+            peer,
+        };
+        Self {
+            partitioner,
+            subpartitions: roads.into_iter().map(subpartition).collect(),
+            blocked: 0,
+            unflushed: false,
+            pool,
+            metrics,
+        }
+    }
+
+    /// Writes one record. Never fails and never blocks: look at [`ResultPartition::is_blocked`] before the next input.
+    #[inline]
+    pub fn push(&mut self, record: &RecordRef<'_>) {
+        match self.partitioner.select(record, self.subpartitions.len()) {
+            Target::One(channel, key_hash) => self.push_to(channel, record, key_hash),
+            Target::All => {
+                for channel in 0..self.subpartitions.len() {
+                    self.push_to(channel, record, record.key_hash);
+                }
+            }
+        }
+        add(&self.metrics.records_out, 1);
+    }
+
+    #[inline]
+    fn push_to(&mut self, channel: usize, record: &RecordRef<'_>, key_hash: u32) {
+        add(&self.metrics.bytes_copied, record.bytes.len() as u64);
+        self.unflushed = true;
+        let subpartition = &mut self.subpartitions[channel];
+        if let Some(open) = &mut subpartition.open
+            && open.push_record(record, key_hash)
+        {
+            return;
+        }
+        self.close_buffer(channel);
+        let mut fresh = self
+            .pool
+            .take_or_heap(Buffer::record_bytes(record.bytes.len()));
+        let fits = fresh.push_record(record, key_hash);
+        debug_assert!(fits, "the buffer was made for this record");
+        self.subpartitions[channel].open = Some(fresh);
+    }
+
+    /// Writes a control element to every subpartition, behind all records written so far.
+    pub fn push_control(&mut self, control: Control) {
+        for channel in 0..self.subpartitions.len() {
+            let subpartition = &mut self.subpartitions[channel];
+            if let Some(open) = &mut subpartition.open
+                && open.push_control(control)
+            {
+                continue;
+            }
+            // A blocked road keeps only the newest watermark of those that would follow each other at its end.
+            self.close_buffer(channel);
+            let mut fresh = self.pool.take_or_heap(BUFFER_BYTES);
+            let fits = fresh.push_control(control);
+            debug_assert!(fits, "a fresh buffer has room");
+            self.subpartitions[channel].open = Some(fresh);
+        }
+        self.unflushed = true;
+    }
+
+    fn close_buffer(&mut self, channel: usize) {
+        let subpartition = &mut self.subpartitions[channel];
+        let Some(buffer) = subpartition.open.take().filter(|buffer| !buffer.is_empty()) else {
+            return;
+        };
+        add(&self.metrics.bytes_out, buffer.bytes() as u64);
+        add(&self.metrics.buffers_out, 1);
+        let was_waiting = !subpartition.waiting.is_empty();
+        let back = if was_waiting {
+            Some(buffer)
+        } else {
+            subpartition.road.send(buffer).err()
+        };
+        if let Some(buffer) = back {
+            subpartition.waiting.push_back(buffer);
+            self.blocked += usize::from(!was_waiting);
+        }
+    }
+
+    /// Some road is full: start no new record.
+    #[inline]
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked > 0
+    }
+
+    /// Sends what waited, as far as the roads take it. True if anything moved.
+    pub fn pump(&mut self) -> bool {
+        if self.blocked == 0 {
+            return false;
+        }
+        let mut moved = false;
+        for subpartition in &mut self.subpartitions {
+            while let Some(buffer) = subpartition.waiting.pop_front() {
+                if let Err(back) = subpartition.road.send(buffer) {
+                    subpartition.waiting.push_front(back);
+                    break;
+                }
+                moved = true;
+                self.blocked -= usize::from(subpartition.waiting.is_empty());
+            }
+        }
+        moved
+    }
+
+    /// Sends partly filled buffers: to every consumer when the subtask has run out of input (`idle`), else only to those
+    /// that have nothing else to do, so that batches grow only where somebody is busy. A full road keeps its buffer.
+    pub fn flush(&mut self, idle: bool) {
+        if !self.unflushed {
+            return;
+        }
+        let mut left = false;
+        for channel in 0..self.subpartitions.len() {
+            let subpartition = &self.subpartitions[channel];
+            if subpartition.open.as_ref().is_none_or(Buffer::is_empty) {
+                continue;
+            }
+            let ready = subpartition.waiting.is_empty()
+                && if idle {
+                    subpartition.road.has_room()
+                } else {
+                    subpartition.road.is_drained()
+                };
+            if ready {
+                self.close_buffer(channel);
+            } else {
+                left = true;
+            }
+        }
+        self.unflushed = left;
+    }
+
+    /// Everything written has been handed over: the producer may end.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        !self.unflushed
+            && self.blocked == 0
+            && self.subpartitions.iter().all(|s| s.road.is_handed_over())
+    }
+
+    /// Fails when a road has ended under the producer.
+    ///
+    /// # Errors
+    /// [`Error::peer_lost`] naming the TaskManager.
+    pub fn check(&self) -> Result<()> {
+        for subpartition in &self.subpartitions {
+            if let Some(why) = subpartition.road.broken() {
+                return Err(Error::peer_lost(&subpartition.peer, why.as_ref()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::{Element, Watermark};
+    use crate::exchange::local::LocalQueue;
+    use crate::limits::CHANNEL_BUFFERS;
+    use crate::record::EventTime;
+
+    fn partition() -> (ResultPartition, LocalQueue) {
+        let queue = LocalQueue::default();
+        let roads = vec![(ChannelSender::Local(queue.clone()), "here".to_owned())];
+        let metrics = Rc::new(SubtaskMetrics::default());
+        (
+            ResultPartition::new(Partitioner::Single, roads, BufferPool::new(64), metrics),
+            queue,
+        )
+    }
+
+    fn record(bytes: &[u8]) -> RecordRef<'_> {
+        RecordRef {
+            bytes,
+            timestamp: EventTime(1),
+            key_hash: 0,
+            origin_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_full_road_blocks_and_loses_nothing() {
+        let (mut partition, queue) = partition();
+        let payload = [7u8; BUFFER_BYTES - 64];
+        let mut written = 0;
+        while !partition.is_blocked() {
+            partition.push(&record(&payload));
+            written += 1;
+        }
+        assert_eq!(
+            written,
+            CHANNEL_BUFFERS + 2,
+            "a full queue, one waiting, one open"
+        );
+        partition.push_control(Control::EndOfInput);
+        let (mut records, mut ended) = (0, false);
+        while !partition.is_handed_over() || !queue.is_empty() {
+            partition.flush(true);
+            partition.pump();
+            while let Some(buffer) = queue.pop() {
+                let mut offset = 0;
+                while let Some(element) = buffer.next_element(&mut offset) {
+                    assert!(!ended);
+                    match element {
+                        Element::Record(read) => records += usize::from(read.bytes == payload),
+                        Element::Control(control) => ended = control == Control::EndOfInput,
+                    }
+                }
+            }
+        }
+        assert_eq!((records, ended), (written, true));
+    }
+
+    #[test]
+    fn an_oversized_record_travels_alone() {
+        let (mut partition, queue) = partition();
+        partition.push(&record(b"small"));
+        partition.push(&record(&vec![1u8; 3 * BUFFER_BYTES]));
+        let watermark = Control::Watermark {
+            watermark: Watermark::Idle,
+            origin_ns: 0,
+        };
+        partition.push_control(watermark);
+        partition.flush(true);
+        let sizes: Vec<usize> = std::iter::from_fn(|| queue.pop())
+            .map(|buffer| buffer.bytes())
+            .collect();
+        assert_eq!(sizes.len(), 3);
+        assert_eq!(sizes[1], Buffer::record_bytes(3 * BUFFER_BYTES));
+    }
+}

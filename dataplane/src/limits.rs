@@ -1,0 +1,71 @@
+//! Every bound of the data plane, with its unit and its arithmetic.
+//!
+//! Owns: the numbers. Invariant: each queue, buffer and wait of this crate has its bound here.
+//! Left out: bounds of the control plane (in its own crate).
+
+/// Size of a pooled buffer: Flink's segment size; the measured plateau of socket throughput is 16–64 KiB.
+pub const BUFFER_BYTES: usize = 32 << 10;
+
+/// Alignment of elements in a buffer.
+pub const ELEMENT_ALIGN: usize = 8;
+
+/// Head of each element: length, key hash, event time, origin: 4 + 4 + 8 + 8.
+pub const ELEMENT_HEADER_BYTES: usize = 24;
+
+/// Largest record: Kafka's default `message.max.bytes` (1 MiB + 12) with room for a rebuilt table around it. A record
+/// larger than a pooled buffer travels alone in a buffer of its own from the heap.
+pub const RECORD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
+
+/// Largest payload of one frame: one record of the largest size with its header.
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = RECORD_BYTES_MAX + ELEMENT_HEADER_BYTES + ELEMENT_ALIGN;
+
+/// Head of each frame on the wire.
+pub const FRAME_HEADER_BYTES: usize = 32;
+
+/// Filled buffers that wait in one subpartition for a consumer in this process. Flink allows 10 per subpartition; 8 keeps
+/// the ring a power of two. In flight per edge at most producers x consumers x 8 x 32 KiB.
+pub const CHANNEL_BUFFERS: usize = 8;
+
+/// Credit that a consumer grants a remote channel when it opens: buffers it reserves, 16 x 32 KiB measured enough to
+/// fill a loopback connection.
+pub const CHANNEL_CREDIT: u32 = 16;
+
+/// Credit is given back in steps of a quarter of the window, so that credit frames stay rare.
+pub const CREDIT_STEP: u32 = CHANNEL_CREDIT / 4;
+
+/// Buffers of one core's pool when the user says nothing: 64 MiB, Flink's minimum of network memory.
+pub const POOL_BUFFERS_DEFAULT: usize = (64 << 20) / BUFFER_BYTES;
+
+/// Channels that a peer may announce on one connection before their consumers are deployed here.
+pub const UNCLAIMED_CHANNELS_MAX: usize = 1 << 16;
+
+/// Records that one source poll may emit before other subtasks of the core get their turn.
+pub const SOURCE_POLL_RECORDS: usize = 512;
+
+/// Buffers that a subtask may take from its gate in one turn.
+pub const GATE_TURN_BUFFERS: usize = 4;
+
+/// Frames gathered into one send call: 2 slices each, well below the kernel's 1024.
+pub const SEND_FRAMES: usize = 16;
+
+/// Bytes read from one connection in one sweep, so that a fast peer cannot starve the core's other work.
+pub const RECEIVE_TURN_BYTES: usize = 512 << 10;
+
+/// How long a core spins before it sleeps when `--spin auto` finds no reason for another figure.
+pub const SPIN_AUTO_NS: u64 = 50_000;
+
+/// The watchdog's period.
+pub const WATCHDOG_PERIOD_MS: u64 = 1;
+
+/// Commands that may wait in a core's mailbox.
+pub const MAILBOX_COMMANDS: usize = 1024;
+
+/// How long two TaskManagers may take to connect and shake hands.
+pub const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// Rows that a subtask keeps in a TopRows accumulator.
+pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;
+
+const _: () =
+    assert!(BUFFER_BYTES.is_multiple_of(ELEMENT_ALIGN) && CHANNEL_BUFFERS.is_power_of_two());
+const _: () = assert!(CREDIT_STEP >= 1 && CREDIT_STEP < CHANNEL_CREDIT);

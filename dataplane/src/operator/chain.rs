@@ -1,0 +1,391 @@
+//! Operators fused into one subtask, called one from another without queues.
+//!
+//! Owns: [`Output`] (where an operator's records go: next operator, result partition, several of them, nowhere),
+//! [`Chain`] (the tree of one subtask) and the order in which signals pass through it.
+//! Invariant: a signal (watermark, end of input) reaches an operator after everything that came before it, and leaves it
+//! only when the operator is done with it; while any node is [`Progress::Blocked`] the chain takes no new input.
+//! Left out: reading input and sharing time (subtask), what is behind a partition (exchange).
+
+use std::rc::Rc;
+
+use crate::element::{Control, Watermark};
+use crate::error::Result;
+use crate::exchange::result_partition::ResultPartition;
+use crate::metrics::{Accumulator, SubtaskMetrics};
+use crate::operator::{Operator, Progress};
+use crate::record::{EventTime, RecordRef};
+use crate::runtime::context::OpenContext;
+
+/// What passes through a chain in order with records.
+pub type Signal = Control;
+
+/// Where an operator's output goes. A concrete type, so that a record costs one virtual call per operator.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub enum Output {
+    /// The next operator of the chain.
+    Chained(Box<ChainNode>),
+    /// Another subtask.
+    Partition(Box<ResultPartition>),
+    /// Every one of these gets each record.
+    Several(Vec<Output>),
+    /// Behind a sink.
+    End,
+    /// Collects what comes, for tests of operators.
+    Capture(Vec<Captured>),
+}
+
+/// An element that [`Output::Capture`] saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Captured {
+    /// A record's bytes and time.
+    Record(Vec<u8>, EventTime),
+    /// A signal.
+    Signal(Signal),
+}
+
+impl Output {
+    /// Passes a record on.
+    ///
+    /// # Errors
+    /// An operator behind failed.
+    #[inline]
+    pub fn collect(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        match self {
+            Self::Chained(node) => node.on_record(record),
+            Self::Partition(partition) => {
+                partition.push(record);
+                Ok(())
+            }
+            Self::Several(outputs) => outputs
+                .iter_mut()
+                .try_for_each(|output| output.collect(record)),
+            Self::End => Ok(()),
+            Self::Capture(captured) => {
+                captured.push(Captured::Record(record.bytes.to_vec(), record.timestamp));
+                Ok(())
+            }
+        }
+    }
+
+    /// A consumer behind can take no more now: resumable work should pause.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        match self {
+            Self::Chained(node) => {
+                node.pending.is_some() || node.operator.is_blocked() || node.output.is_blocked()
+            }
+            Self::Partition(partition) => partition.is_blocked(),
+            Self::Several(outputs) => outputs.iter().any(Self::is_blocked),
+            Self::End | Self::Capture(_) => false,
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<Progress> {
+        match self {
+            Self::Chained(node) => node.on_signal(signal),
+            Self::Partition(partition) => {
+                partition.push_control(signal);
+                Ok(Progress::Done)
+            }
+            Self::Several(outputs) => {
+                let mut progress = Progress::Done;
+                for output in outputs {
+                    if output.signal(signal)? == Progress::Blocked {
+                        progress = Progress::Blocked;
+                    }
+                }
+                Ok(progress)
+            }
+            Self::End => Ok(Progress::Done),
+            Self::Capture(captured) => {
+                captured.push(Captured::Signal(signal));
+                Ok(Progress::Done)
+            }
+        }
+    }
+
+    fn resume(&mut self) -> Result<Progress> {
+        match self {
+            Self::Chained(node) => node.resume(),
+            Self::Several(outputs) => {
+                let mut progress = Progress::Done;
+                for output in outputs {
+                    if output.resume()? == Progress::Blocked {
+                        progress = Progress::Blocked;
+                    }
+                }
+                Ok(progress)
+            }
+            Self::Partition(_) | Self::End | Self::Capture(_) => Ok(Progress::Done),
+        }
+    }
+
+    fn for_each_node(
+        &mut self,
+        visit: &mut impl FnMut(&mut ChainNode) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Chained(node) => {
+                visit(node)?;
+                node.output.for_each_node(visit)
+            }
+            Self::Several(outputs) => outputs
+                .iter_mut()
+                .try_for_each(|output| output.for_each_node(visit)),
+            Self::Partition(_) | Self::End | Self::Capture(_) => Ok(()),
+        }
+    }
+
+    fn for_each_partition(&mut self, visit: &mut impl FnMut(&mut ResultPartition)) {
+        match self {
+            Self::Chained(node) => node.output.for_each_partition(visit),
+            Self::Partition(partition) => visit(partition),
+            Self::Several(outputs) => outputs
+                .iter_mut()
+                .for_each(|output| output.for_each_partition(visit)),
+            Self::End | Self::Capture(_) => {}
+        }
+    }
+}
+
+/// A signal on its way through a node.
+#[derive(Debug, Clone, Copy)]
+enum Pending {
+    /// The operator is still at it.
+    AtOperator(Signal),
+    /// The operator is done; somebody behind is not.
+    Behind,
+}
+
+/// One operator and what is behind it.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct ChainNode {
+    name: String,
+    operator: Box<dyn Operator>,
+    wants_poll: bool,
+    pending: Option<Pending>,
+    output: Output,
+}
+
+impl ChainNode {
+    /// A node in front of `output`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, operator: Box<dyn Operator>, output: Output) -> Self {
+        let wants_poll = operator.wants_poll();
+        Self {
+            name: name.into(),
+            operator,
+            wants_poll,
+            pending: None,
+            output,
+        }
+    }
+
+    #[inline]
+    fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        self.operator
+            .on_record(record, &mut self.output)
+            .map_err(|error| error.at_operator(&self.name))
+    }
+
+    fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
+        debug_assert!(self.pending.is_none(), "a blocked chain takes no signal");
+        let done = match signal {
+            Signal::Watermark {
+                watermark: Watermark::At(time),
+                origin_ns,
+            } => self
+                .operator
+                .on_watermark(time, origin_ns, &mut self.output),
+            Signal::Watermark {
+                watermark: Watermark::Idle,
+                ..
+            } => Ok(Progress::Done),
+            Signal::EndOfInput => self.operator.on_end_of_input(&mut self.output),
+        };
+        match done.map_err(|error| error.at_operator(&self.name))? {
+            Progress::Done => self.pass_on(signal),
+            Progress::Blocked => {
+                self.pending = Some(Pending::AtOperator(signal));
+                Ok(Progress::Blocked)
+            }
+        }
+    }
+
+    fn pass_on(&mut self, signal: Signal) -> Result<Progress> {
+        let progress = self.output.signal(signal)?;
+        self.pending = (progress == Progress::Blocked).then_some(Pending::Behind);
+        Ok(progress)
+    }
+
+    fn resume(&mut self) -> Result<Progress> {
+        match self.pending {
+            None => Ok(Progress::Done),
+            Some(Pending::AtOperator(signal)) => {
+                // What fires here may wait on something blocked behind (a sink's full queue), so let that go on first.
+                if self.output.resume()? == Progress::Blocked {
+                    return Ok(Progress::Blocked);
+                }
+                let done = self.operator.resume(&mut self.output);
+                match done.map_err(|error| error.at_operator(&self.name))? {
+                    Progress::Done => self.pass_on(signal),
+                    Progress::Blocked => Ok(Progress::Blocked),
+                }
+            }
+            Some(Pending::Behind) => {
+                let progress = self.output.resume()?;
+                if progress == Progress::Done {
+                    self.pending = None;
+                }
+                Ok(progress)
+            }
+        }
+    }
+}
+
+/// The tree of operators of one subtask, entered at its head.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct Chain {
+    head: Output,
+    blocked: bool,
+    polls: bool,
+}
+
+impl Chain {
+    /// A chain entered at `head`.
+    #[must_use]
+    pub fn new(mut head: Output) -> Self {
+        let mut polls = false;
+        head.for_each_node(&mut |node| {
+            polls |= node.wants_poll;
+            Ok(())
+        })
+        .expect("the visit above cannot fail");
+        Self {
+            head,
+            blocked: false,
+            polls,
+        }
+    }
+
+    /// Opens every operator.
+    ///
+    /// # Errors
+    /// An operator could not start.
+    pub fn open(&mut self, context: &OpenContext) -> Result<()> {
+        self.head.for_each_node(&mut |node| {
+            node.operator
+                .open(context)
+                .map_err(|error| error.at_operator(&node.name))
+        })
+    }
+
+    /// A record enters.
+    ///
+    /// # Errors
+    /// An operator failed.
+    #[inline]
+    pub fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        self.head.collect(record)
+    }
+
+    /// A signal enters. [`Progress::Blocked`]: call [`Chain::resume`] until it is done, and nothing else.
+    ///
+    /// # Errors
+    /// An operator failed.
+    pub fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
+        let progress = self.head.signal(signal)?;
+        self.blocked = progress == Progress::Blocked;
+        Ok(progress)
+    }
+
+    /// A signal is still on its way.
+    #[must_use]
+    pub fn is_resuming(&self) -> bool {
+        self.blocked
+    }
+
+    /// Goes on with a blocked signal.
+    ///
+    /// # Errors
+    /// An operator failed.
+    pub fn resume(&mut self) -> Result<Progress> {
+        let progress = self.head.resume()?;
+        self.blocked = progress == Progress::Blocked;
+        Ok(progress)
+    }
+
+    /// The chain can take no record now.
+    #[inline]
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked || self.head.is_blocked()
+    }
+
+    /// Lets operators that asked for it look after outside work.
+    ///
+    /// # Errors
+    /// An operator failed.
+    pub fn poll(&mut self) -> Result<()> {
+        if !self.polls {
+            return Ok(());
+        }
+        self.head.for_each_node(&mut |node| {
+            if node.wants_poll {
+                node.operator
+                    .poll()
+                    .map_err(|error| error.at_operator(&node.name))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Some operator has outside work to look after.
+    #[must_use]
+    pub fn wants_poll(&self) -> bool {
+        self.polls
+    }
+
+    /// Calls `visit` for every result partition.
+    pub fn for_each_partition(&mut self, mut visit: impl FnMut(&mut ResultPartition)) {
+        self.head.for_each_partition(&mut visit);
+    }
+
+    /// Closes every operator and collects its accumulators.
+    pub fn close(&mut self) -> Vec<Accumulator> {
+        let mut accumulators = Vec::new();
+        self.head
+            .for_each_node(&mut |node| {
+                node.operator.close(&mut accumulators);
+                Ok(())
+            })
+            .expect("the visit above cannot fail");
+        accumulators
+    }
+
+    /// What an [`Output::Capture`] at the end of a straight chain has seen, for tests.
+    #[must_use]
+    pub fn captured(&self) -> &[Captured] {
+        let mut output = &self.head;
+        loop {
+            match output {
+                Output::Chained(node) => output = &node.output,
+                Output::Capture(captured) => return captured,
+                _ => return &[],
+            }
+        }
+    }
+}
+
+/// A context for tests of operators outside a core.
+#[must_use]
+pub fn test_context(metrics: Rc<SubtaskMetrics>) -> OpenContext {
+    OpenContext {
+        subtask_index: 0,
+        parallelism: 1,
+        max_parallelism: 128,
+        clock: Rc::new(crate::runtime::clock::Clock::system()),
+        metrics,
+        doorbell_fd: -1,
+    }
+}

@@ -1,0 +1,112 @@
+//! What happens to a record: operators, called record by record inside their chain.
+//!
+//! Owns: [`Operator`], [`OperatorFactory`], [`Progress`]. Order of calls on the subtask's core:
+//! `open`, then any of `on_record` / `on_watermark` / `poll`, then `on_end_of_input` once, then `close` once.
+//! `close` alone follows a cancellation or a failure.
+//! Invariant: an operator that returned [`Progress::Blocked`] gets `resume` and nothing else until it says `Done`; so
+//! long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
+//! Left out: threads, queues and the network: an operator sees its chain only.
+
+use crate::error::Result;
+use crate::metrics::Accumulator;
+use crate::operator::chain::Output;
+use crate::record::{EventTime, RecordRef};
+use crate::runtime::context::{OpenContext, PrepareContext};
+
+pub mod chain;
+pub mod stateless;
+pub mod window;
+
+/// Whether a piece of resumable work is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Complete.
+    Done,
+    /// The outputs are full, or the outside has not answered: call `resume` later.
+    Blocked,
+}
+
+/// One operator of one subtask. Built on a housekeeping thread, then owned by the subtask's core.
+pub trait Operator: Send {
+    /// First call on the core: allocate state here, so that memory is local to the core.
+    ///
+    /// # Errors
+    /// The operator cannot start: the subtask fails.
+    fn open(&mut self, context: &OpenContext) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// The operator or one behind it failed: the subtask fails.
+    fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()>;
+
+    /// Event time has reached `watermark` (it only grows). The chain passes it on when this is done.
+    ///
+    /// Shape: `origin_ns` is that of the newest record the watermark speaks of, for the latency of what fires.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    fn on_watermark(
+        &mut self,
+        watermark: EventTime,
+        origin_ns: u64,
+        output: &mut Output,
+    ) -> Result<Progress> {
+        let _ = (watermark, origin_ns, output);
+        Ok(Progress::Done)
+    }
+
+    /// No record will come any more (the final watermark has been seen).
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`]; for a sink also: what was written could not be made durable.
+    fn on_end_of_input(&mut self, output: &mut Output) -> Result<Progress> {
+        let _ = output;
+        Ok(Progress::Done)
+    }
+
+    /// Goes on with what the last call left [`Progress::Blocked`].
+    ///
+    /// # Errors
+    /// As the call that it continues.
+    fn resume(&mut self, output: &mut Output) -> Result<Progress> {
+        let _ = output;
+        Ok(Progress::Done)
+    }
+
+    /// The operator wants [`Operator::poll`] once in every turn of its subtask (delivery reports of a producer).
+    fn wants_poll(&self) -> bool {
+        false
+    }
+
+    /// Looks after work outside the stream.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    fn poll(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// This operator cannot take records now: the subtask reads no more input until it can (a producer's full queue).
+    fn is_blocked(&self) -> bool {
+        false
+    }
+
+    /// Last call: leaves its accumulators. Must not block; hand blocking work to the housekeeping threads.
+    fn close(&mut self, accumulators: &mut Vec<Accumulator>) {
+        let _ = accumulators;
+    }
+}
+
+/// Builds the operators of one node of the graph.
+pub trait OperatorFactory: Send + Sync {
+    /// Builds the operator of one subtask. Runs on a housekeeping thread and may block.
+    ///
+    /// # Errors
+    /// The operator cannot be built (a sink's broker is unreachable): the subtask fails before it runs.
+    fn prepare(&self, context: &PrepareContext) -> Result<Box<dyn Operator>>;
+}

@@ -1,0 +1,188 @@
+//! Operators without state: filter, map, flat map.
+//!
+//! Owns: the operators and [`Collector`], which user code writes to. Invariant: `filter` passes the bytes on as they came;
+//! only what makes new records writes bytes. Left out: keys (a property of the edge, [`crate::exchange::partitioner`]).
+
+use std::marker::PhantomData;
+
+use flatbuffers::{FlatBufferBuilder, WIPOffset};
+
+use crate::error::Result;
+use crate::operator::Operator;
+use crate::operator::chain::Output;
+use crate::record::{EventTime, Record, RecordRef, Row, StructRecord};
+
+/// Memory that collectors of one operator reuse.
+#[allow(
+    missing_debug_implementations,
+    reason = "a builder has nothing to show"
+)]
+#[derive(Default)]
+pub struct Scratch {
+    builder: FlatBufferBuilder<'static>,
+    bytes: Vec<u8>,
+}
+
+/// Where user code puts records of type `O`; they take the event time of what they were made from.
+#[allow(missing_debug_implementations, reason = "borrows a chain")]
+pub struct Collector<'a, O> {
+    output: &'a mut Output,
+    scratch: &'a mut Scratch,
+    timestamp: EventTime,
+    origin_ns: u64,
+    result: Result<()>,
+    record: PhantomData<fn(O)>,
+}
+
+impl<'a, O: Record> Collector<'a, O> {
+    /// Collects into `output`.
+    pub(crate) fn new(
+        output: &'a mut Output,
+        scratch: &'a mut Scratch,
+        timestamp: EventTime,
+        origin_ns: u64,
+    ) -> Self {
+        Self {
+            output,
+            scratch,
+            timestamp,
+            origin_ns,
+            result: Ok(()),
+            record: PhantomData,
+        }
+    }
+
+    /// Emits a struct record.
+    #[inline]
+    pub fn collect(&mut self, record: O)
+    where
+        O: StructRecord,
+    {
+        if self.result.is_ok() {
+            let (timestamp, origin_ns) = (self.timestamp, self.origin_ns);
+            let record = RecordRef {
+                bytes: record.as_bytes(),
+                timestamp,
+                key_hash: 0,
+                origin_ns,
+            };
+            self.result = self.output.collect(&record);
+        }
+    }
+
+    /// Emits a table record that `write` builds.
+    #[inline]
+    pub fn collect_table<T>(
+        &mut self,
+        write: impl FnOnce(&mut FlatBufferBuilder<'static>) -> WIPOffset<T>,
+    ) {
+        let builder = &mut self.scratch.builder;
+        builder.reset();
+        let root = write(builder);
+        builder.finish_minimal(root);
+        if self.result.is_ok() {
+            let bytes = builder.finished_data();
+            let record = RecordRef {
+                bytes,
+                timestamp: self.timestamp,
+                key_hash: 0,
+                origin_ns: self.origin_ns,
+            };
+            self.result = self.output.collect(&record);
+        }
+    }
+
+    /// Emits the bytes of an `O` that `write` appends.
+    pub(crate) fn collect_bytes(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let bytes = &mut self.scratch.bytes;
+        bytes.clear();
+        write(bytes);
+        if self.result.is_ok() {
+            let record = RecordRef {
+                bytes,
+                timestamp: self.timestamp,
+                key_hash: 0,
+                origin_ns: self.origin_ns,
+            };
+            self.result = self.output.collect(&record);
+        }
+    }
+
+    /// The first failure behind.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.result
+    }
+}
+
+macro_rules! stateless {
+    ($(#[$doc:meta])* $name:ident <$($param:ident),+> { $($field:ident: $type:ty),* }) => {
+        $(#[$doc])*
+        #[allow(missing_debug_implementations, reason = "holds a closure")]
+        pub struct $name<$($param),+> {
+            function: F,
+            $($field: $type,)*
+            records: PhantomData<fn($($param),+)>,
+        }
+        impl<$($param),+> $name<$($param),+> {
+            /// Calls `function` for each record.
+            #[must_use]
+            pub fn new(function: F) -> Self {
+                Self { function, $($field: <$type>::default(),)* records: PhantomData }
+            }
+        }
+    };
+}
+
+stateless!(
+    /// Passes on the records for which the closure is true, bytes untouched.
+    Filter<R, F> {}
+);
+stateless!(
+    /// Makes one struct record of each record.
+    Map<R, O, F> {}
+);
+stateless!(
+    /// Makes any number of records of each record.
+    FlatMap<R, O, F> { scratch: Scratch }
+);
+
+impl<R: Record, F: for<'a> Fn(Row<'a, R>) -> bool + Send> Operator for Filter<R, F> {
+    #[inline]
+    fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
+        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
+        if (self.function)(unsafe { Row::<R>::read(record) }) {
+            output.collect(record)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl<R: Record, O: StructRecord, F: for<'a> Fn(Row<'a, R>) -> O + Send> Operator for Map<R, O, F> {
+    #[inline]
+    fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
+        // SAFETY: as in `Filter`.
+        let made = (self.function)(unsafe { Row::<R>::read(record) });
+        output.collect(&RecordRef {
+            bytes: made.as_bytes(),
+            ..*record
+        })
+    }
+}
+
+impl<R: Record, O: Record, F: for<'a> Fn(Row<'a, R>, &mut Collector<'_, O>) + Send> Operator
+    for FlatMap<R, O, F>
+{
+    #[inline]
+    fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
+        let mut collector = Collector::new(
+            output,
+            &mut self.scratch,
+            record.timestamp,
+            record.origin_ns,
+        );
+        // SAFETY: as in `Filter`.
+        (self.function)(unsafe { Row::<R>::read(record) }, &mut collector);
+        collector.finish()
+    }
+}

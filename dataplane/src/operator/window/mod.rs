@@ -1,0 +1,398 @@
+//! Keyed event-time windows with incremental aggregation.
+//!
+//! Owns: [`WindowOperator`], [`AggregateFunction`], [`TimeWindow`], [`WindowResult`]. A record goes into one pane; a
+//! window is the panes it covers, so sliding windows cost one update per record however long they are.
+//! Invariant: a window fires once, when the watermark reaches its last millisecond; a record none of whose windows can
+//! fire any more is dropped and counted.
+//! Left out: lateness, triggers, sessions, processing time; state is a typed table per pane, gone with a crash.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::rc::Rc;
+
+use bytemuck::Pod;
+
+use crate::error::{Error, Result};
+use crate::metrics::{SubtaskMetrics, add};
+use crate::operator::chain::Output;
+use crate::operator::stateless::{Collector, Scratch};
+use crate::operator::window::assigner::SlidingWindows;
+use crate::operator::window::pane::{KeyTable, Pane};
+use crate::operator::{Operator, Progress};
+use crate::record::{EventTime, Record, RecordRef, Row};
+use crate::runtime::context::OpenContext;
+use crate::runtime::on_core::OnCore;
+
+pub mod assigner;
+pub mod pane;
+
+/// A half-open interval of event time, in milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimeWindow {
+    start: i64,
+    end: i64,
+}
+
+impl TimeWindow {
+    /// The window `start..end`.
+    #[must_use]
+    pub const fn new(start: i64, end: i64) -> Self {
+        Self { start, end }
+    }
+
+    /// First millisecond.
+    #[must_use]
+    pub const fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// First millisecond behind it.
+    #[must_use]
+    pub const fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// Last millisecond: the timestamp of what the window emits.
+    #[must_use]
+    pub const fn max_timestamp(&self) -> EventTime {
+        EventTime(self.end - 1)
+    }
+}
+
+/// Incremental aggregation, as Flink's.
+pub trait AggregateFunction<R: Record>: Clone + Send + 'static {
+    /// What is kept per key and pane.
+    type Accumulator: Clone + Send;
+    /// What a window gives out.
+    type Output;
+
+    /// An empty accumulator.
+    fn create_accumulator(&self) -> Self::Accumulator;
+    /// Takes one record in.
+    fn add(&self, record: Row<'_, R>, accumulator: &mut Self::Accumulator);
+    /// Joins two accumulators of one key.
+    fn merge(&self, into: &mut Self::Accumulator, other: &Self::Accumulator);
+    /// The result.
+    fn result(&self, accumulator: Self::Accumulator) -> Self::Output;
+}
+
+/// Counts records.
+#[derive(Debug, Clone, Copy)]
+pub struct Count;
+
+impl<R: Record> AggregateFunction<R> for Count {
+    type Accumulator = u64;
+    type Output = u64;
+    fn create_accumulator(&self) -> u64 {
+        0
+    }
+    fn add(&self, _record: Row<'_, R>, count: &mut u64) {
+        *count += 1;
+    }
+    fn merge(&self, into: &mut u64, other: &u64) {
+        *into += other;
+    }
+    fn result(&self, count: u64) -> u64 {
+        count
+    }
+}
+
+/// What `aggregate` gives out: key, value and window. Travels as window start, window end, key and value, back to back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowResult<K, V> {
+    key: K,
+    value: V,
+    window: TimeWindow,
+}
+
+impl<K, V> WindowResult<K, V> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+    /// The aggregate.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+    /// The window.
+    pub fn window(&self) -> TimeWindow {
+        self.window
+    }
+}
+
+impl<K: Pod, V: Pod> WindowResult<K, V> {
+    const BYTES: usize = 16 + size_of::<K>() + size_of::<V>();
+
+    /// Appends the bytes of a result.
+    pub fn encode(key: &K, value: &V, window: TimeWindow, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&window.start.to_le_bytes());
+        bytes.extend_from_slice(&window.end.to_le_bytes());
+        bytes.extend_from_slice(bytemuck::bytes_of(key));
+        bytes.extend_from_slice(bytemuck::bytes_of(value));
+    }
+}
+
+impl<K: Pod, V: Pod> Collector<'_, WindowResult<K, V>> {
+    /// Emits the result of one key's window.
+    pub fn collect_window_result(&mut self, key: &K, value: &V, window: TimeWindow) {
+        self.collect_bytes(|bytes| WindowResult::encode(key, value, window, bytes));
+    }
+}
+
+// SAFETY: `verify` accepts exactly BYTES bytes, and `view` reads plain values of any bit pattern out of them.
+unsafe impl<K: Pod, V: Pod> Record for WindowResult<K, V> {
+    type View<'a> = Self;
+    const NAME: &'static str = "WindowResult";
+
+    fn verify(bytes: &[u8]) -> Result<(), String> {
+        let (found, expected) = (bytes.len(), Self::BYTES);
+        (found == expected)
+            .then_some(())
+            .ok_or_else(|| format!("a window result has {expected} bytes, not {found}"))
+    }
+
+    unsafe fn view(bytes: &[u8]) -> Self {
+        let (start, rest) = bytes.split_at(8);
+        let (end, rest) = rest.split_at(8);
+        let (key, value) = rest.split_at(size_of::<K>());
+        Self {
+            key: bytemuck::pod_read_unaligned(key),
+            value: bytemuck::pod_read_unaligned(value),
+            window: TimeWindow::new(
+                bytemuck::pod_read_unaligned(start),
+                bytemuck::pod_read_unaligned(end),
+            ),
+        }
+    }
+}
+
+/// Windows of one keyed stream. `key` reads the key, `emit` writes what a key's window gives out.
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct WindowOperator<R, K, A, O, KF, EF>
+where
+    R: Record,
+    A: AggregateFunction<R>,
+{
+    windows: SlidingWindows,
+    key: KF,
+    aggregate: A,
+    emit: EF,
+    panes: VecDeque<Pane<K, A::Accumulator>>,
+    /// Pane of the last record.
+    recent: usize,
+    watermark: Option<EventTime>,
+    /// End of the first window that has not fired and has records.
+    next_end: Option<i64>,
+    firing: Option<Firing<K, A::Accumulator>>,
+    scratch: Scratch,
+    metrics: OnCore<Rc<SubtaskMetrics>>,
+    records: std::marker::PhantomData<fn(R, O)>,
+}
+
+/// A window on its way out.
+struct Firing<K, V> {
+    window: TimeWindow,
+    rows: Vec<(K, V)>,
+    origin_ns: u64,
+}
+
+impl<R, K, A, O, KF, EF> WindowOperator<R, K, A, O, KF, EF>
+where
+    R: Record,
+    K: Eq + Hash + Clone + Send,
+    A: AggregateFunction<R>,
+    O: Record,
+    KF: for<'a> Fn(Row<'a, R>) -> K + Send,
+    EF: Fn(&K, A::Output, TimeWindow, &mut Collector<'_, O>) + Send,
+{
+    /// An operator over `windows`.
+    #[must_use]
+    pub fn new(windows: SlidingWindows, key: KF, aggregate: A, emit: EF) -> Self {
+        Self {
+            windows,
+            key,
+            aggregate,
+            emit,
+            panes: VecDeque::new(),
+            recent: 0,
+            watermark: None,
+            next_end: None,
+            firing: None,
+            scratch: Scratch::default(),
+            metrics: OnCore::empty(),
+            records: std::marker::PhantomData,
+        }
+    }
+
+    /// Index of the pane that starts at `start`.
+    fn pane_at(&mut self, start: i64) -> usize {
+        if self
+            .panes
+            .get(self.recent)
+            .is_some_and(|pane| pane.start == start)
+        {
+            return self.recent;
+        }
+        let index = match self.panes.binary_search_by_key(&start, |pane| pane.start) {
+            Ok(index) => index,
+            Err(index) => {
+                self.panes.insert(
+                    index,
+                    Pane {
+                        start,
+                        table: KeyTable::default(),
+                    },
+                );
+                let first = self.windows.first_end(start, self.watermark);
+                self.next_end = Some(self.next_end.map_or(first, |end| end.min(first)));
+                index
+            }
+        };
+        self.recent = index;
+        index
+    }
+
+    /// Fires all windows that the watermark has reached, until done or blocked.
+    fn fire(&mut self, origin_ns: u64, output: &mut Output) -> Result<Progress> {
+        loop {
+            if self.emit_rows(output)? == Progress::Blocked {
+                return Ok(Progress::Blocked);
+            }
+            let due = self
+                .next_end
+                .filter(|end| self.watermark >= Some(EventTime(end - 1)));
+            let Some(end) = due else {
+                return Ok(Progress::Done);
+            };
+            let window = TimeWindow::new(end - self.windows.size_ms(), end);
+            let rows = self.collect_rows(window);
+            self.firing = Some(Firing {
+                window,
+                rows,
+                origin_ns,
+            });
+            // Panes that no later window covers go; the next window is the first that covers a pane that is left.
+            let windows = self.windows;
+            while self
+                .panes
+                .front()
+                .is_some_and(|pane| windows.last_end(pane.start) <= end)
+            {
+                self.panes.pop_front();
+            }
+            self.recent = 0;
+            let covered = |pane: &Pane<K, A::Accumulator>| {
+                windows.first_end(pane.start, Some(EventTime(end - 1)))
+            };
+            self.next_end = self.panes.front().map(covered);
+        }
+    }
+
+    /// The rows of a window: its panes, merged by key.
+    fn collect_rows(&mut self, window: TimeWindow) -> Vec<(K, A::Accumulator)> {
+        let mut covered = self
+            .panes
+            .iter_mut()
+            .filter(|pane| (window.start..window.end).contains(&pane.start));
+        let Some(first) = covered.next() else {
+            return Vec::new();
+        };
+        if self.windows.is_tumbling() {
+            return std::mem::take(&mut first.table).into_iter().collect();
+        }
+        let mut merged = first.table.clone();
+        for pane in covered {
+            for (key, value) in &pane.table {
+                match merged.get_mut(key) {
+                    Some(into) => self.aggregate.merge(into, value),
+                    None => drop(merged.insert(key.clone(), value.clone())),
+                }
+            }
+        }
+        merged.into_iter().collect()
+    }
+
+    fn emit_rows(&mut self, output: &mut Output) -> Result<Progress> {
+        let Some(firing) = &mut self.firing else {
+            return Ok(Progress::Done);
+        };
+        while let Some((key, accumulator)) = firing.rows.pop() {
+            let timestamp = firing.window.max_timestamp();
+            let mut collector =
+                Collector::new(output, &mut self.scratch, timestamp, firing.origin_ns);
+            (self.emit)(
+                &key,
+                self.aggregate.result(accumulator),
+                firing.window,
+                &mut collector,
+            );
+            collector.finish()?;
+            if output.is_blocked() && !firing.rows.is_empty() {
+                return Ok(Progress::Blocked);
+            }
+        }
+        self.firing = None;
+        Ok(Progress::Done)
+    }
+}
+
+impl<R, K, A, O, KF, EF> Operator for WindowOperator<R, K, A, O, KF, EF>
+where
+    R: Record,
+    K: Eq + Hash + Clone + Send,
+    A: AggregateFunction<R>,
+    O: Record,
+    KF: for<'a> Fn(Row<'a, R>) -> K + Send,
+    EF: Fn(&K, A::Output, TimeWindow, &mut Collector<'_, O>) + Send,
+{
+    fn open(&mut self, context: &OpenContext) -> Result<()> {
+        self.metrics.set(Rc::clone(&context.metrics));
+        Ok(())
+    }
+
+    fn on_record(&mut self, record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
+        if record.timestamp == EventTime::NONE {
+            return Err(Error::operator(
+                "a record without a timestamp reached an event-time window: give the source a timestamp assigner",
+            ));
+        }
+        let pane = self.windows.pane_start(record.timestamp.0);
+        let live =
+            pane.filter(|pane| self.watermark < Some(EventTime(self.windows.last_end(*pane) - 1)));
+        let Some(start) = live else {
+            add(&self.metrics.get().late_records_dropped, 1);
+            return Ok(());
+        };
+        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
+        let row = unsafe { Row::<R>::read(record) };
+        let key = (self.key)(row);
+        let index = self.pane_at(start);
+        let Self {
+            panes, aggregate, ..
+        } = self;
+        let accumulator = panes[index]
+            .table
+            .entry(key)
+            .or_insert_with(|| aggregate.create_accumulator());
+        aggregate.add(row, accumulator);
+        Ok(())
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark: EventTime,
+        origin_ns: u64,
+        output: &mut Output,
+    ) -> Result<Progress> {
+        self.watermark = self.watermark.max(Some(watermark));
+        self.fire(origin_ns, output)
+    }
+
+    fn resume(&mut self, output: &mut Output) -> Result<Progress> {
+        let origin_ns = self.firing.as_ref().map_or(0, |firing| firing.origin_ns);
+        self.fire(origin_ns, output)
+    }
+}
+
+#[cfg(test)]
+mod tests;

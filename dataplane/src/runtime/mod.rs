@@ -1,0 +1,16 @@
+//! Everything about threads, cores and time.
+//!
+//! Owns: [`core`] (the poller of one data core), [`doorbell`], [`readiness`], [`watchdog`], [`placement`],
+//! [`housekeeping`], [`clock`], and what operators learn of it ([`context`], [`on_core`]).
+//! Invariant: glommio and the clocks are used in this folder only.
+//! Left out: what the subtasks do.
+
+pub mod clock;
+pub mod context;
+pub mod core;
+pub mod doorbell;
+pub mod housekeeping;
+pub mod on_core;
+pub mod placement;
+pub mod readiness;
+pub mod watchdog;

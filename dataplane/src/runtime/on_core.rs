@@ -1,0 +1,64 @@
+//! A place for values that live on one core inside operators that travel there.
+//!
+//! Owns: [`OnCore`]. Operators are built on a housekeeping thread and must be `Send`; what they get in `open` (shared
+//! counters, clocks) is not. Invariant: a value is touched and dropped only on the thread that set it, checked at run
+//! time. Left out: everything else; use it for handles from `open` only.
+
+use std::thread::{self, ThreadId};
+
+/// Holds a value that belongs to the thread that set it.
+#[derive(Debug)]
+pub struct OnCore<T>(Option<(ThreadId, T)>);
+
+// SAFETY: an empty `OnCore` holds nothing. A set one gives its value out only to the thread that set it (`get` checks),
+// and drops it only there (`Drop` leaks it elsewhere), so no other thread ever touches the value.
+unsafe impl<T> Send for OnCore<T> {}
+
+impl<T> OnCore<T> {
+    /// Holds nothing yet.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(None)
+    }
+
+    /// Puts the value in; from now on it belongs to this thread.
+    pub fn set(&mut self, value: T) {
+        self.assert_here();
+        self.0 = Some((thread::current().id(), value));
+    }
+
+    /// The value.
+    ///
+    /// # Panics
+    /// When nothing was set, or on another thread than the one that set it: a fault of the engine.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> &T {
+        self.assert_here();
+        &self
+            .0
+            .as_ref()
+            .expect("set in `open`, which is the first call")
+            .1
+    }
+
+    fn assert_here(&self) {
+        if let Some((owner, _)) = &self.0 {
+            assert_eq!(
+                *owner,
+                thread::current().id(),
+                "the value belongs to another core"
+            );
+        }
+    }
+}
+
+impl<T> Drop for OnCore<T> {
+    fn drop(&mut self) {
+        if let Some((owner, value)) = self.0.take()
+            && owner != thread::current().id()
+        {
+            std::mem::forget(value);
+        }
+    }
+}

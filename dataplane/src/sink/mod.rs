@@ -1,0 +1,9 @@
+//! Where records end: sinks are operators without an output.
+//!
+//! Owns: [`discard`], [`print`], [`kafka`]. Invariant: a sink counts what it handed to the outside (`sink_records`) and,
+//! for records whose source stamped them, how long they took (`latency_us`).
+//! Left out: two-phase commits.
+
+pub mod discard;
+pub mod kafka;
+pub mod print;

@@ -1,0 +1,410 @@
+//! A running subtask: input, chain, outputs, and its turn on the core.
+//!
+//! Owns: [`Subtask`] and [`Turn`]. The core calls [`Subtask::turn`] in its sweep; a turn takes a bounded bite of input,
+//! passes it through the chain and flushes what is partly filled when nothing more came in.
+//! Invariant: no element enters a chain that is blocked, so order is kept and what waits is bounded; after the last
+//! input the final watermark and the end of input pass through once, and the subtask ends when all it wrote is handed over.
+//! Left out: who runs next (core), what failures mean (control plane). No await point: a turn is a plain call.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use ringflow_schemas::id::ExecutionAttemptId;
+
+use crate::batch::Buffer;
+use crate::element::{Control, Element, Watermark};
+use crate::error::Result;
+use crate::exchange::input_gate::{GateSignal, InputGate};
+use crate::limits::{GATE_TURN_BUFFERS, SOURCE_POLL_RECORDS};
+use crate::metrics::{Accumulator, SubtaskMetrics, add};
+use crate::operator::Progress;
+use crate::operator::chain::{Chain, Signal};
+use crate::record::EventTime;
+use crate::runtime::clock::Clock;
+use crate::source::watermark::SplitWatermarks;
+use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
+
+pub mod spec;
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Something moved; there may be more.
+    Worked,
+    /// Nothing to do until something comes in, or until this monotonic time.
+    Idle {
+        /// Look again then.
+        until_ns: Option<u64>,
+    },
+    /// There is input, but the outputs are full.
+    Backpressured,
+    /// All input is done and handed over.
+    Finished,
+}
+
+/// Where a subtask's records come from.
+#[allow(missing_debug_implementations, reason = "holds boxed readers")]
+pub enum Head {
+    /// A source.
+    Source {
+        /// The reader.
+        reader: Box<dyn SourceReader>,
+        /// Watermarks of its splits.
+        watermarks: SplitWatermarks,
+        /// Reads event times out of records.
+        assigner: Option<TimestampAssigner>,
+    },
+    /// Other subtasks.
+    Gate {
+        /// The channels.
+        gate: InputGate,
+        /// The buffer being read: its channel and position.
+        current: Option<(usize, Buffer, usize)>,
+    },
+}
+
+/// One parallel instance at work.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct Subtask {
+    attempt: ExecutionAttemptId,
+    head: Head,
+    chain: Chain,
+    metrics: Rc<SubtaskMetrics>,
+    clock: Rc<Clock>,
+    /// Signals that still have to pass through the chain, before any more input.
+    signals: VecDeque<Signal>,
+    /// No more input comes.
+    ended: bool,
+    last_turn: Turn,
+    last_ns: u64,
+}
+
+impl Subtask {
+    /// A subtask whose chain and reader are open.
+    #[must_use]
+    pub fn new(
+        attempt: ExecutionAttemptId,
+        head: Head,
+        chain: Chain,
+        metrics: Rc<SubtaskMetrics>,
+        clock: Rc<Clock>,
+    ) -> Self {
+        let last_ns = clock.now_ns();
+        Self {
+            attempt,
+            head,
+            chain,
+            metrics,
+            clock,
+            signals: VecDeque::new(),
+            ended: false,
+            last_turn: Turn::Idle { until_ns: None },
+            last_ns,
+        }
+    }
+
+    /// Which attempt this is.
+    #[must_use]
+    pub fn attempt(&self) -> ExecutionAttemptId {
+        self.attempt
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Rc<SubtaskMetrics> {
+        &self.metrics
+    }
+
+    /// The watermark of its input.
+    #[must_use]
+    pub fn watermark(&self) -> Option<EventTime> {
+        match &self.head {
+            Head::Source { watermarks, .. } => watermarks.current(),
+            Head::Gate { gate, .. } => gate.watermark(),
+        }
+    }
+
+    /// One turn: a bounded bite of work, with its time accounted.
+    ///
+    /// # Errors
+    /// The subtask failed.
+    pub fn turn(&mut self) -> Result<Turn> {
+        let started_ns = self.clock.now_ns();
+        let turn = self.work(started_ns)?;
+        let ended_ns = self.clock.now_ns();
+        let waited = match self.last_turn {
+            Turn::Idle { .. } | Turn::Finished => &self.metrics.idle_ns,
+            Turn::Backpressured => &self.metrics.backpressured_ns,
+            Turn::Worked => &self.metrics.busy_ns,
+        };
+        add(waited, started_ns.saturating_sub(self.last_ns));
+        let spent = match turn {
+            Turn::Worked => &self.metrics.busy_ns,
+            Turn::Backpressured => &self.metrics.backpressured_ns,
+            Turn::Idle { .. } | Turn::Finished => &self.metrics.idle_ns,
+        };
+        add(spent, ended_ns.saturating_sub(started_ns));
+        self.last_turn = turn;
+        self.last_ns = ended_ns;
+        Ok(turn)
+    }
+
+    fn work(&mut self, now_ns: u64) -> Result<Turn> {
+        let mut moved = false;
+        self.chain
+            .for_each_partition(|partition| moved |= partition.pump());
+        self.chain.poll()?;
+        if self.chain.is_resuming() && self.chain.resume()? == Progress::Blocked {
+            self.flush(false);
+            return Ok(if moved {
+                Turn::Worked
+            } else {
+                self.blocked(now_ns)
+            });
+        }
+        if !self.pass_signals()? {
+            return Ok(Turn::Worked);
+        }
+        if self.ended {
+            return Ok(self.drain(moved, now_ns));
+        }
+        if self.chain.is_blocked() {
+            return Ok(if moved {
+                Turn::Worked
+            } else {
+                self.blocked(now_ns)
+            });
+        }
+        let took = match &mut self.head {
+            Head::Source { .. } => self.take_from_source(now_ns)?,
+            Head::Gate { .. } => self.take_from_gate()?,
+        };
+        // A blocked chain may have more input waiting, so it is not idle; a partly filled buffer may go only to a
+        // consumer that has nothing else.
+        self.flush(matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked());
+        if moved && took != Turn::Worked {
+            Ok(Turn::Worked)
+        } else {
+            Ok(took)
+        }
+    }
+
+    /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it.
+    fn blocked(&self, now_ns: u64) -> Turn {
+        if self.chain.wants_poll() {
+            Turn::Idle {
+                until_ns: Some(now_ns + 1_000_000),
+            }
+        } else {
+            Turn::Backpressured
+        }
+    }
+
+    /// Passes waiting signals on; false when one is blocked.
+    fn pass_signals(&mut self) -> Result<bool> {
+        while let Some(signal) = self.signals.pop_front() {
+            if self.chain.on_signal(signal)? == Progress::Blocked {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn drain(&mut self, moved: bool, now_ns: u64) -> Turn {
+        self.flush(true);
+        let mut handed_over = true;
+        self.chain
+            .for_each_partition(|partition| handed_over &= partition.is_handed_over());
+        if handed_over {
+            Turn::Finished
+        } else if moved {
+            Turn::Worked
+        } else {
+            self.blocked(now_ns)
+        }
+    }
+
+    fn flush(&mut self, idle: bool) {
+        self.chain
+            .for_each_partition(|partition| partition.flush(idle));
+    }
+
+    /// The last input is in: what remains is the end of time and the end of input.
+    fn end_input(&mut self, origin_ns: u64, with_watermark: bool) -> Result<Turn> {
+        self.ended = true;
+        if with_watermark {
+            self.signals.push_back(Control::Watermark {
+                watermark: Watermark::At(EventTime::MAX),
+                origin_ns,
+            });
+        }
+        self.signals.push_back(Control::EndOfInput);
+        self.pass_signals()?;
+        Ok(Turn::Worked)
+    }
+
+    // ------------------------------------------------------------------------------------------------- source
+
+    fn take_from_source(&mut self, now_ns: u64) -> Result<Turn> {
+        let Head::Source {
+            reader,
+            watermarks,
+            assigner,
+        } = &mut self.head
+        else {
+            return Ok(Turn::Worked);
+        };
+        let mut output = SourceOutput {
+            chain: &mut self.chain,
+            watermarks,
+            assigner: assigner.as_ref(),
+            now_ns,
+            wall_ns: self.clock.wall_of(now_ns),
+            records: 0,
+            bytes: 0,
+            bad_records: 0,
+            origin_ns: 0,
+        };
+        let progress = reader.poll(SOURCE_POLL_RECORDS, &mut output)?;
+        let (records, origin_ns) = (output.records, output.origin_ns);
+        add(&self.metrics.source_records, records);
+        add(&self.metrics.bad_records, output.bad_records);
+        if let Some(pending) = reader.pending_records() {
+            self.metrics.pending_records.set(pending);
+        }
+        if progress == SourceProgress::Finished {
+            return self.end_input(origin_ns, true);
+        }
+        if let Some(watermark) = watermarks.advance(now_ns) {
+            self.signals.push_back(Control::Watermark {
+                watermark,
+                origin_ns,
+            });
+            self.pass_signals()?;
+        }
+        let idle_at = self.next_idle_ns();
+        Ok(match progress {
+            SourceProgress::Idle { until_ns } if records == 0 => Turn::Idle {
+                until_ns: [until_ns, idle_at].into_iter().flatten().min(),
+            },
+            SourceProgress::Idle { .. } => {
+                // All there was is in the chain: what is partly filled leaves now.
+                let blocked = self.chain.is_blocked();
+                self.flush(!blocked);
+                Turn::Worked
+            }
+            _ if records == 0 && self.chain.is_blocked() => self.blocked(now_ns),
+            _ => Turn::Worked,
+        })
+    }
+
+    fn next_idle_ns(&self) -> Option<u64> {
+        match &self.head {
+            Head::Source { watermarks, .. } => watermarks.next_idle_ns(),
+            Head::Gate { .. } => None,
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------- gate
+
+    fn take_from_gate(&mut self) -> Result<Turn> {
+        for _ in 0..GATE_TURN_BUFFERS {
+            let Head::Gate { gate, current } = &mut self.head else {
+                return Ok(Turn::Worked);
+            };
+            let (channel, buffer, mut offset) = match current.take().or_else(|| {
+                let (channel, buffer) = gate.next_buffer()?;
+                add(&self.metrics.bytes_in, buffer.bytes() as u64);
+                add(&self.metrics.records_in, u64::from(buffer.records()));
+                Some((channel, buffer, 0))
+            }) {
+                Some(current) => current,
+                None => {
+                    // Only what came before a road ended has been taken; now its end counts.
+                    gate.check()?;
+                    return Ok(Turn::Idle { until_ns: None });
+                }
+            };
+            let mut ended = None;
+            let mut stopped = false;
+            while let Some(element) = buffer.next_element(&mut offset) {
+                match element {
+                    Element::Record(record) => {
+                        self.chain.on_record(&record)?;
+                        stopped = self.chain.is_blocked();
+                    }
+                    Element::Control(control) => {
+                        let origin_ns = match control {
+                            Control::Watermark { origin_ns, .. } => origin_ns,
+                            Control::EndOfInput => 0,
+                        };
+                        match gate.on_control(channel, control)? {
+                            None => {}
+                            Some(GateSignal::Watermark(watermark)) => {
+                                let signal = Control::Watermark {
+                                    watermark,
+                                    origin_ns,
+                                };
+                                stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                            }
+                            Some(GateSignal::EndOfInput) => ended = Some(origin_ns),
+                        }
+                    }
+                }
+                if stopped {
+                    break;
+                }
+            }
+            if let Some(origin_ns) = ended {
+                return self.end_input(origin_ns, false);
+            }
+            if offset < buffer.bytes() {
+                *current = Some((channel, buffer, offset));
+            }
+            if stopped {
+                return Ok(Turn::Worked);
+            }
+        }
+        // The budget is spent. When nothing more waits, this was all for now: what is partly filled leaves at once.
+        let Head::Gate { gate, current } = &self.head else {
+            return Ok(Turn::Worked);
+        };
+        if current.is_none() && gate.is_empty() {
+            self.flush(true);
+        }
+        Ok(Turn::Worked)
+    }
+
+    /// Something may be waiting for this subtask: a last look before the core sleeps.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        match &self.head {
+            Head::Source { .. } => false,
+            Head::Gate { gate, current } => current.is_some() || !gate.is_empty(),
+        }
+    }
+
+    /// Fails when a road to or from another process has ended under the subtask.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::PeerLost`].
+    pub fn check_roads(&mut self) -> Result<()> {
+        if let Head::Gate { gate, .. } = &self.head {
+            gate.check()?;
+        }
+        let mut result = Ok(());
+        self.chain.for_each_partition(|partition| {
+            if result.is_ok() {
+                result = partition.check();
+            }
+        });
+        result
+    }
+
+    /// Ends the subtask, however it went, and takes its accumulators.
+    pub fn close(mut self) -> (Rc<SubtaskMetrics>, Option<EventTime>, Vec<Accumulator>) {
+        let watermark = self.watermark();
+        let accumulators = self.chain.close();
+        (self.metrics, watermark, accumulators)
+    }
+}

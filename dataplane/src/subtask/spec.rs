@@ -1,0 +1,213 @@
+//! A subtask on its way to its core: everything about it that may cross threads.
+//!
+//! Owns: [`SubtaskSpec`] and how it becomes a [`Subtask`] on the core. Operators and readers were built on housekeeping
+//! threads; channels inside the process are wired already, those of the core itself and to other processes are named.
+//! Invariant: opening happens on the core, so state is allocated there. Left out: who decided all this (control plane).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringflow_schemas::id::ExecutionAttemptId;
+
+use crate::batch::{Buffer, BufferPool};
+use crate::error::Result;
+use crate::exchange::channel::{ChannelReceiver, ChannelSender};
+use crate::exchange::frame::ChannelKey;
+use crate::exchange::input_gate::InputGate;
+use crate::exchange::local::LocalQueue;
+use crate::exchange::partitioner::Partitioner;
+use crate::exchange::remote::{RemoteReceiver, RemoteSender};
+use crate::exchange::result_partition::ResultPartition;
+use crate::exchange::ring::{Consumer, Producer};
+use crate::operator::Operator;
+use crate::operator::chain::{Chain, ChainNode, Output};
+use crate::runtime::context::OpenContext;
+use crate::runtime::core::ConnectionId;
+use crate::runtime::doorbell::Doorbell;
+use crate::source::watermark::{SplitWatermarks, WatermarkPolicy};
+use crate::source::{SourceReader, TimestampAssigner};
+use crate::subtask::{Head, Subtask};
+
+/// The core's own tables, which complete the wiring.
+pub trait Wiring {
+    /// The queue of a channel inside the core; both ends ask for it.
+    fn local_queue(&mut self, key: ChannelKey) -> LocalQueue;
+    /// Opens a channel on a connection.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn open_remote(
+        &mut self,
+        connection: ConnectionId,
+        key: ChannelKey,
+    ) -> Result<Rc<RemoteSender>>;
+    /// Expects a channel from another process.
+    fn expect_remote(&mut self, key: ChannelKey) -> Rc<RemoteReceiver>;
+}
+
+/// The producer's end of a channel, before it is on its core.
+#[derive(Debug)]
+pub enum SenderSpec {
+    /// To a subtask of the same core.
+    Local(ChannelKey),
+    /// To another core of this process.
+    CrossCore(Producer<Buffer>, Arc<Doorbell>),
+    /// To another process, over a connection that the core has.
+    Remote(ConnectionId, ChannelKey),
+}
+
+/// The consumer's end of a channel, before it is on its core.
+#[derive(Debug)]
+pub enum ReceiverSpec {
+    /// From a subtask of the same core.
+    Local(ChannelKey),
+    /// From another core of this process.
+    CrossCore(Consumer<Buffer>, Arc<Doorbell>),
+    /// From another process.
+    Remote(ChannelKey),
+}
+
+/// What is behind an operator.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub enum OutputSpec {
+    /// Another operator of the chain: its name, the operator, what is behind it.
+    Chained(String, Box<dyn Operator>, Box<OutputSpec>),
+    /// Another subtask: how records are spread, the channels with the TaskManagers at their other ends.
+    Partition(Partitioner, Vec<(SenderSpec, String)>),
+    /// Each of these.
+    Several(Vec<OutputSpec>),
+    /// Nothing.
+    End,
+}
+
+/// Where the records come from.
+#[allow(missing_debug_implementations, reason = "holds boxed readers")]
+pub enum HeadSpec {
+    /// A source: reader, watermarks, timestamps, number of splits.
+    Source(
+        Box<dyn SourceReader>,
+        WatermarkPolicy,
+        Option<TimestampAssigner>,
+        usize,
+    ),
+    /// Input channels, with the TaskManagers at their other ends.
+    Gate(Vec<(ReceiverSpec, String)>),
+}
+
+/// One subtask to run.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct SubtaskSpec {
+    /// Which attempt.
+    pub attempt: ExecutionAttemptId,
+    /// Name of the source, for messages; unused where there is a gate.
+    pub source_name: String,
+    /// Number of subtasks of its vertex.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: u32,
+    /// Input.
+    pub head: HeadSpec,
+    /// Chain and outputs.
+    pub output: OutputSpec,
+}
+
+impl SubtaskSpec {
+    /// Builds and opens the subtask on its core.
+    ///
+    /// # Errors
+    /// An operator or reader cannot start, or a connection is gone.
+    pub fn open(
+        self,
+        context: &OpenContext,
+        pool: &BufferPool,
+        wiring: &mut dyn Wiring,
+    ) -> Result<Subtask> {
+        // Inputs first: a producer on the same core then finds its consumers' queues.
+        let head = match self.head {
+            HeadSpec::Source(mut reader, policy, assigner, splits) => {
+                reader
+                    .open(context.doorbell_fd)
+                    .map_err(|error| error.at_operator(&self.source_name))?;
+                let watermarks = SplitWatermarks::new(policy, splits, context.clock.now_ns());
+                Head::Source {
+                    reader,
+                    watermarks,
+                    assigner,
+                }
+            }
+            HeadSpec::Gate(inputs) => {
+                let roads = inputs
+                    .into_iter()
+                    .map(|(spec, peer)| (receiver(spec, wiring), peer))
+                    .collect();
+                Head::Gate {
+                    gate: InputGate::new(roads),
+                    current: None,
+                }
+            }
+        };
+        let mut chain = Chain::new(output(self.output, context, pool, wiring)?);
+        chain.open(context)?;
+        Ok(Subtask::new(
+            self.attempt,
+            head,
+            chain,
+            Rc::clone(&context.metrics),
+            Rc::clone(&context.clock),
+        ))
+    }
+}
+
+fn receiver(spec: ReceiverSpec, wiring: &mut dyn Wiring) -> ChannelReceiver {
+    match spec {
+        ReceiverSpec::Local(key) => ChannelReceiver::Local(wiring.local_queue(key)),
+        ReceiverSpec::CrossCore(consumer, doorbell) => {
+            ChannelReceiver::CrossCore(consumer, doorbell)
+        }
+        ReceiverSpec::Remote(key) => ChannelReceiver::Remote(wiring.expect_remote(key)),
+    }
+}
+
+fn output(
+    spec: OutputSpec,
+    context: &OpenContext,
+    pool: &BufferPool,
+    wiring: &mut dyn Wiring,
+) -> Result<Output> {
+    Ok(match spec {
+        OutputSpec::Chained(name, operator, behind) => {
+            let behind = output(*behind, context, pool, wiring)?;
+            Output::Chained(Box::new(ChainNode::new(name, operator, behind)))
+        }
+        OutputSpec::Partition(partitioner, channels) => {
+            let mut roads = Vec::with_capacity(channels.len());
+            for (spec, peer) in channels {
+                let sender = match spec {
+                    SenderSpec::Local(key) => ChannelSender::Local(wiring.local_queue(key)),
+                    SenderSpec::CrossCore(producer, doorbell) => {
+                        ChannelSender::CrossCore(producer, doorbell)
+                    }
+                    SenderSpec::Remote(connection, key) => {
+                        ChannelSender::Remote(wiring.open_remote(connection, key)?)
+                    }
+                };
+                roads.push((sender, peer));
+            }
+            let metrics = Rc::clone(&context.metrics);
+            Output::Partition(Box::new(ResultPartition::new(
+                partitioner,
+                roads,
+                pool.clone(),
+                metrics,
+            )))
+        }
+        OutputSpec::Several(specs) => {
+            let mut outputs = Vec::with_capacity(specs.len());
+            for spec in specs {
+                outputs.push(output(spec, context, pool, wiring)?);
+            }
+            Output::Several(outputs)
+        }
+        OutputSpec::End => Output::End,
+    })
+}

@@ -1,0 +1,627 @@
+//! The control thread: talks to the JobManager, connects cores, deploys, reports.
+//!
+//! Owns: [`ControlClient`], one tokio current-thread runtime on the housekeeping cores.
+//! Invariant: every attempt that the JobManager deployed here gets exactly one last word (Finished, Canceled or Failed)
+//! while the connection lives; when the JobManager is lost, all its subtasks are cancelled before we register again.
+//! Await points: one `select` over the JobManager, the cores, the listeners, finished builds and the heartbeat timer.
+//! Left out: decisions.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringflow_schemas::control as wire;
+use ringflow_schemas::id::ExecutionAttemptId;
+use ringflow_schemas::rpc::{self, FromJobManager, FromTaskManager, Message};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use crate::error::{Error, Result};
+use crate::exchange::remote::Direction;
+use crate::runtime::core::{
+    ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
+};
+use crate::runtime::housekeeping::Housekeeping;
+use crate::task_manager::deploy::{self, BuiltDeployment, Deployment, Peer};
+use crate::task_manager::{Registration, TaskManagerConfig, connections, messages};
+
+/// First and longest wait between two tries to reach the JobManager (Flink: 100 ms to 30 s).
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How long a heartbeat waits for a core's counters; a core busy in user code is reported next time.
+const REPORT_WAIT: Duration = Duration::from_millis(200);
+
+/// What the select loop hears from its own helpers.
+enum Internal {
+    /// A peer connected and shook hands.
+    Accepted {
+        core: u32,
+        socket: StdStream,
+        from: (String, u32),
+    },
+    /// A deployment is built and its connections stand, or not.
+    Built {
+        attempts: Vec<ExecutionAttemptId>,
+        result: Result<(BuiltDeployment, Vec<Dialed>)>,
+    },
+}
+
+/// A connection that a deployment needed.
+struct Dialed {
+    core: u32,
+    peer: Peer,
+    socket: StdStream,
+}
+
+/// The control thread's state.
+#[allow(missing_debug_implementations, reason = "lives on its own thread")]
+pub struct ControlClient {
+    id: String,
+    config: TaskManagerConfig,
+    cores: Vec<CoreHandle>,
+    listeners: Vec<(StdListener, u16)>,
+    core_events: mpsc::UnboundedReceiver<CoreEvent>,
+    registered: watch::Sender<Registration>,
+    /// Outgoing connections by core here and core there.
+    connections: HashMap<(u32, String, u32), ConnectionId>,
+    next_connection: ConnectionId,
+    /// Attempts being built; true: cancelled meanwhile.
+    building: HashMap<ExecutionAttemptId, bool>,
+    /// Attempts on cores.
+    running: HashSet<ExecutionAttemptId>,
+}
+
+/// How a session with the JobManager ended.
+enum Session {
+    /// Try again.
+    Lost(String),
+    /// We were told to stop.
+    Stopped(String),
+    /// The JobManager will not have us.
+    Refused(String),
+}
+
+impl ControlClient {
+    /// The state before the thread starts.
+    #[must_use]
+    pub fn new(
+        id: String,
+        config: TaskManagerConfig,
+        cores: Vec<CoreHandle>,
+        listeners: Vec<(StdListener, u16)>,
+        core_events: mpsc::UnboundedReceiver<CoreEvent>,
+        registered: watch::Sender<Registration>,
+    ) -> Self {
+        Self {
+            id,
+            config,
+            cores,
+            listeners,
+            core_events,
+            registered,
+            connections: HashMap::new(),
+            next_connection: 0,
+            building: HashMap::new(),
+            running: HashSet::new(),
+        }
+    }
+
+    /// Runs until stopped. Blocks the calling thread.
+    pub fn run(mut self, mut stopped: oneshot::Receiver<String>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                self.publish(Registration::Ended(format!(
+                    "no runtime for the control thread: {error}"
+                )));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            let mut wait = RETRY_FIRST;
+            loop {
+                let began = Instant::now();
+                match self.session(&mut stopped).await {
+                    Session::Stopped(reason) => {
+                        self.publish(Registration::Ended(reason));
+                        return;
+                    }
+                    Session::Refused(reason) => {
+                        tracing::error!("the JobManager refuses this TaskManager: {reason}");
+                        self.publish(Registration::Ended(reason));
+                        return;
+                    }
+                    Session::Lost(reason) => {
+                        if began.elapsed() > RETRY_LONGEST {
+                            wait = RETRY_FIRST;
+                            tracing::warn!(
+                                "lost the JobManager at {}: {reason}",
+                                self.config.job_manager
+                            );
+                        }
+                        self.cancel_all().await;
+                        self.publish(Registration::Connecting(Some(reason)));
+                    }
+                }
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    reason = &mut stopped => {
+                        self.publish(Registration::Ended(reason.unwrap_or_default()));
+                        return;
+                    }
+                }
+                wait = (wait * 2).min(RETRY_LONGEST);
+            }
+        });
+        // Kafka clients may be on their way out on the pool; do not wait for brokers that are gone.
+        runtime.shutdown_timeout(Duration::from_secs(2));
+    }
+
+    fn publish(&self, registration: Registration) {
+        drop(self.registered.send_replace(registration));
+    }
+
+    async fn session(&mut self, stopped: &mut oneshot::Receiver<String>) -> Session {
+        let address = self.config.job_manager.clone();
+        let endpoint = match tonic::transport::Endpoint::from_shared(format!("http://{address}")) {
+            Ok(endpoint) => endpoint
+                .connect_timeout(Duration::from_secs(5))
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(Duration::from_secs(5))
+                .keep_alive_timeout(Duration::from_secs(5)),
+            Err(error) => {
+                return Session::Refused(format!(
+                    "`{address}` is no address of a JobManager: {error}"
+                ));
+            }
+        };
+        let channel = match endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(error) => return Session::Lost(format!("cannot reach it: {}", root_cause(&error))),
+        };
+        let (outbound, messages_out) = mpsc::unbounded_channel();
+        let ports: Vec<u16> = self.listeners.iter().map(|(_, port)| *port).collect();
+        say(
+            &outbound,
+            messages::register(&self.id, &self.config, &ports),
+        );
+        let connect = rpc::connect(channel, UnboundedReceiverStream::new(messages_out));
+        let inbound = match timeout(Duration::from_secs(10), connect).await {
+            Ok(Ok(inbound)) => inbound,
+            Ok(Err(status)) => {
+                return Session::Lost(format!(
+                    "it does not answer as a JobManager: {}",
+                    status.message()
+                ));
+            }
+            Err(_) => return Session::Lost("no answer within 10 s".to_owned()),
+        };
+        self.serve(inbound, outbound, stopped).await
+    }
+
+    async fn serve(
+        &mut self,
+        mut inbound: tonic::Streaming<Message<FromJobManager>>,
+        outbound: mpsc::UnboundedSender<Message<FromTaskManager>>,
+        stopped: &mut oneshot::Receiver<String>,
+    ) -> Session {
+        let (internal, mut internals) = mpsc::unbounded_channel();
+        let mut joined: Option<(String, Duration)> = None;
+        let mut heard = Instant::now();
+        let mut beat = interval(Duration::from_secs(1));
+        let mut accepting = Vec::new();
+        let end = loop {
+            tokio::select! {
+                message = inbound.next() => match message {
+                    None => break Session::Lost("it closed the connection".to_owned()),
+                    Some(Err(status)) => break Session::Lost(status.message().to_owned()),
+                    Some(Ok(message)) => {
+                        heard = Instant::now();
+                        let payload = message.get();
+                        if let Some(registered) = payload.payload_as_registered() {
+                            let cluster_id = registered.cluster_id().to_owned();
+                            let silence = Duration::from_millis(u64::from(registered.heartbeat_timeout_ms()).max(100));
+                            let period = Duration::from_millis(u64::from(registered.heartbeat_interval_ms()).max(10));
+                            beat = interval(period);
+                            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                            accepting = self.accept(&cluster_id, &internal);
+                            self.publish(Registration::Registered { cluster_id: cluster_id.clone() });
+                            tracing::info!("TaskManager {} registered at {}", self.id, self.config.job_manager);
+                            joined = Some((cluster_id, silence));
+                        } else if let Some(refused) = payload.payload_as_registration_refused() {
+                            break Session::Refused(refused.reason().to_owned());
+                        } else if let (Some(deployment), Some((cluster_id, _))) = (Deployment::parse(&message), &joined) {
+                            self.on_deploy(deployment, cluster_id, &internal, &outbound);
+                        } else if let Some(cancel) = payload.payload_as_cancel_subtasks() {
+                            let attempts = cancel.attempts().iter().map(ExecutionAttemptId::from).collect();
+                            self.on_cancel(attempts, &outbound);
+                        }
+                    }
+                },
+                Some(event) = self.core_events.recv() => self.on_core_event(event, &outbound),
+                Some(event) = internals.recv() => self.on_internal(event, &outbound),
+                _ = beat.tick(), if joined.is_some() => {
+                    if let Some((_, silence)) = &joined && heard.elapsed() > *silence {
+                        break Session::Lost(format!("silent for {} ms", heard.elapsed().as_millis()));
+                    }
+                    say(&outbound, messages::heartbeat(&self.reports().await));
+                },
+                reason = &mut *stopped => {
+                    let reason = reason.unwrap_or_else(|_| "shutdown".to_owned());
+                    say(&outbound, messages::goodbye(&reason));
+                    drop(outbound);
+                    // The JobManager closes its side when it has read the goodbye.
+                    drop(timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = inbound.next().await {} }).await);
+                    break Session::Stopped(reason);
+                },
+            }
+        };
+        for task in accepting {
+            tokio::task::JoinHandle::abort(&task);
+        }
+        end
+    }
+
+    /// One task per core's listener.
+    fn accept(
+        &self,
+        cluster_id: &str,
+        internal: &mpsc::UnboundedSender<Internal>,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for (core, (listener, _)) in (0u32..).zip(&self.listeners) {
+            let listener = listener.try_clone().and_then(TcpListener::from_std);
+            let listener = match listener {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!("data core {core} cannot accept connections: {error}");
+                    continue;
+                }
+            };
+            let (id, cluster_id, internal) =
+                (self.id.clone(), cluster_id.to_owned(), internal.clone());
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    let (socket, address) = match listener.accept().await {
+                        Ok(accepted) => accepted,
+                        Err(error) => {
+                            tracing::warn!("data core {core} cannot accept: {error}");
+                            sleep(Duration::from_millis(100)).await;
+                            continue;
+                        }
+                    };
+                    let (id, cluster_id, internal) =
+                        (id.clone(), cluster_id.clone(), internal.clone());
+                    tokio::spawn(async move {
+                        match connections::answer(socket, &cluster_id, (&id, core)).await {
+                            Ok((socket, from)) => {
+                                drop(internal.send(Internal::Accepted { core, socket, from }))
+                            }
+                            Err(why) => {
+                                tracing::warn!("refused a data connection from {address}: {why}")
+                            }
+                        }
+                    });
+                }
+            }));
+        }
+        tasks
+    }
+
+    async fn reports(&self) -> Vec<SubtaskSnapshot> {
+        let mut waiting = Vec::new();
+        for core in &self.cores {
+            let (reply, answer) = oneshot::channel();
+            if core.send(CoreCommand::Report(reply)).is_ok() {
+                waiting.push(answer);
+            }
+        }
+        let deadline = Instant::now() + REPORT_WAIT;
+        let mut snapshots = Vec::new();
+        for answer in waiting {
+            if let Ok(Ok(more)) = tokio::time::timeout_at(deadline, answer).await {
+                snapshots.extend(more);
+            }
+        }
+        snapshots
+    }
+
+    // -------------------------------------------------------------------------------------------- deployment
+
+    fn on_deploy(
+        &mut self,
+        deployment: Result<Deployment>,
+        cluster_id: &str,
+        internal: &mpsc::UnboundedSender<Internal>,
+        outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    ) {
+        let deployment = match deployment {
+            Ok(deployment) => deployment,
+            Err(error) => {
+                tracing::error!("a deployment that cannot be read: {error}");
+                return;
+            }
+        };
+        let attempts: Vec<ExecutionAttemptId> = deployment
+            .subtasks
+            .iter()
+            .map(|subtask| subtask.attempt)
+            .collect();
+        for attempt in &attempts {
+            self.building.insert(*attempt, false);
+            say(
+                outbound,
+                messages::status_changed(*attempt, wire::SubtaskStatus::Initializing, None, None),
+            );
+        }
+        let mut peers: HashSet<(u32, Peer)> = HashSet::new();
+        for (core, peer) in deployment.remote_outputs(&self.id, &self.config.placement.slots) {
+            if !self
+                .connections
+                .contains_key(&(core, peer.task_manager_id.clone(), peer.core))
+            {
+                peers.insert((core, peer.clone()));
+            }
+        }
+        let (resolver, id, cluster_id) = (
+            Arc::clone(&self.config.resolver),
+            self.id.clone(),
+            cluster_id.to_owned(),
+        );
+        let local_bind = self.config.data_bind;
+        let internal = internal.clone();
+        tokio::spawn(async move {
+            let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
+            let built = tokio::task::spawn_blocking(move || {
+                let build = || deploy::build(deployment, resolver.as_ref(), &housekeeping);
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).unwrap_or_else(|_| {
+                    Err(Error::operator("building the job's operators panicked"))
+                })
+            });
+            let built = built
+                .await
+                .unwrap_or_else(|error| Err(Error::deployment(error.to_string())));
+            let result = match built {
+                Ok(built) => dial_all(peers, &cluster_id, &id, local_bind)
+                    .await
+                    .map(|dialed| (built, dialed)),
+                Err(error) => Err(error),
+            };
+            drop(internal.send(Internal::Built { attempts, result }));
+        });
+    }
+
+    fn on_internal(
+        &mut self,
+        event: Internal,
+        outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    ) {
+        match event {
+            Internal::Accepted { core, socket, from } => {
+                let peer = format!("core {} of TaskManager {}", from.1, from.0);
+                self.attach(core, socket, Direction::Incoming, peer);
+            }
+            Internal::Built { attempts, result } => {
+                let placed = result.and_then(|(built, dialed)| self.place(built, dialed));
+                for attempt in attempts {
+                    let canceled = self.building.remove(&attempt);
+                    match &placed {
+                        // What went to its core while its cancellation arrived is cancelled there.
+                        Ok(()) if canceled == Some(true) => self.send_cancel(&[attempt]),
+                        Ok(()) => {}
+                        Err(_) if canceled == Some(true) => {
+                            say(
+                                outbound,
+                                messages::status_changed(
+                                    attempt,
+                                    wire::SubtaskStatus::Canceled,
+                                    None,
+                                    None,
+                                ),
+                            );
+                        }
+                        Err(error) => {
+                            let failed = wire::SubtaskStatus::Failed;
+                            say(
+                                outbound,
+                                messages::status_changed(attempt, failed, Some(error), None),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, built: BuiltDeployment, dialed: Vec<Dialed>) -> Result<()> {
+        for Dialed { core, peer, socket } in dialed {
+            let name = format!("core {} of TaskManager {}", peer.core, peer.task_manager_id);
+            let id = self.attach(core, socket, Direction::Outgoing, name);
+            self.connections
+                .insert((core, peer.task_manager_id, peer.core), id);
+        }
+        let connections = &self.connections;
+        let find = |core: u32, peer: &Peer| {
+            connections
+                .get(&(core, peer.task_manager_id.clone(), peer.core))
+                .copied()
+        };
+        let slots = &self.config.placement.slots;
+        let specs = deploy::wire(built, &self.id, slots, &self.cores, find)?;
+        let mut by_core: HashMap<u32, Vec<_>> = HashMap::new();
+        for (core, spec) in specs {
+            self.running.insert(spec.attempt);
+            by_core.entry(core).or_default().push(spec);
+        }
+        for (core, specs) in by_core {
+            let handle = self
+                .cores
+                .get(core as usize)
+                .ok_or_else(|| Error::deployment(format!("no core {core} here")))?;
+            handle.send(CoreCommand::Deploy(specs))?;
+        }
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        core: u32,
+        socket: StdStream,
+        direction: Direction,
+        peer: String,
+    ) -> ConnectionId {
+        let id = self.next_connection;
+        self.next_connection += 1;
+        if let Some(handle) = self.cores.get(core as usize)
+            && let Err(error) = handle.send(CoreCommand::Attach {
+                id,
+                socket,
+                direction,
+                peer,
+            })
+        {
+            tracing::error!("data core {core} takes no connection: {error}");
+        }
+        id
+    }
+
+    fn on_cancel(
+        &mut self,
+        attempts: Vec<ExecutionAttemptId>,
+        outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    ) {
+        let mut on_cores = Vec::new();
+        for attempt in attempts {
+            if let Some(canceled) = self.building.get_mut(&attempt) {
+                *canceled = true;
+            } else if self.running.contains(&attempt) {
+                on_cores.push(attempt);
+            } else {
+                say(
+                    outbound,
+                    messages::status_changed(attempt, wire::SubtaskStatus::Canceled, None, None),
+                );
+            }
+        }
+        self.send_cancel(&on_cores);
+    }
+
+    fn send_cancel(&self, attempts: &[ExecutionAttemptId]) {
+        if attempts.is_empty() {
+            return;
+        }
+        for (index, core) in self.cores.iter().enumerate() {
+            if let Err(error) = core.send(CoreCommand::Cancel(attempts.to_vec())) {
+                tracing::error!("data core {index} cannot cancel: {error}");
+            }
+        }
+    }
+
+    fn on_core_event(
+        &mut self,
+        event: CoreEvent,
+        outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    ) {
+        match event {
+            CoreEvent::Running(attempt) => {
+                say(
+                    outbound,
+                    messages::status_changed(attempt, wire::SubtaskStatus::Running, None, None),
+                );
+            }
+            CoreEvent::Ended { how, last } => {
+                self.running.remove(&last.attempt);
+                let (status, failure) = match &how {
+                    End::Finished => (wire::SubtaskStatus::Finished, None),
+                    End::Canceled => (wire::SubtaskStatus::Canceled, None),
+                    End::Failed(error) => (wire::SubtaskStatus::Failed, Some(error)),
+                };
+                if let Some(error) = failure {
+                    tracing::error!("subtask {} failed: {error}", last.attempt);
+                }
+                say(
+                    outbound,
+                    messages::status_changed(last.attempt, status, failure, Some(&last)),
+                );
+            }
+            CoreEvent::ConnectionLost { id, .. } => {
+                self.connections.retain(|_, connection| *connection != id)
+            }
+        }
+    }
+
+    /// The JobManager is gone: its jobs end here, and what cores still say about them has nobody to hear it.
+    async fn cancel_all(&mut self) {
+        let attempts: Vec<ExecutionAttemptId> = self.running.iter().copied().collect();
+        self.send_cancel(&attempts);
+        self.building
+            .values_mut()
+            .for_each(|canceled| *canceled = true);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(deadline, self.core_events.recv()).await {
+                Ok(Some(CoreEvent::Ended { last, .. })) => drop(self.running.remove(&last.attempt)),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    tracing::error!("{} subtasks do not end", self.running.len());
+                    break;
+                }
+            }
+        }
+        self.building.clear();
+    }
+}
+
+fn say(
+    outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    message: Message<FromTaskManager>,
+) {
+    // The receiving half ends with the session, whose end is noticed where it is read.
+    drop(outbound.send(message));
+}
+
+/// The innermost reason: transports wrap theirs several times.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+async fn dial_all(
+    peers: HashSet<(u32, Peer)>,
+    cluster_id: &str,
+    id: &str,
+    local: IpAddr,
+) -> Result<Vec<Dialed>> {
+    let mut dialed = Vec::new();
+    for (core, peer) in peers {
+        let host = if peer.address.0.is_empty() {
+            local_host(local)
+        } else {
+            peer.address.0.clone()
+        };
+        let address = (host.as_str(), peer.address.1);
+        let to = (peer.task_manager_id.as_str(), peer.core);
+        let socket = connections::connect(address, cluster_id, (id, core), to).await;
+        let socket = socket.map_err(|why| Error::peer_lost(&peer.task_manager_id, why))?;
+        dialed.push(Dialed { core, peer, socket });
+    }
+    Ok(dialed)
+}
+
+fn local_host(bind: IpAddr) -> String {
+    if bind.is_unspecified() {
+        Ipv4Addr::LOCALHOST.to_string()
+    } else {
+        bind.to_string()
+    }
+}

@@ -1,0 +1,538 @@
+//! From a deployment message to subtasks on cores.
+//!
+//! Owns: reading descriptors into inner types ([`Deployment::parse`]), building operators on housekeeping threads
+//! ([`build`]), wiring channels inside the process ([`wire`]).
+//! Invariant: nothing starts unless every subtask of the deployment could be built; all channels inside the process are
+//! wired before the first subtask reaches its core.
+//! Left out: connections to other processes (made before, by the control client).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ringflow_schemas::control as wire_format;
+use ringflow_schemas::graph::{OperatorKind, Partitioner as WirePartitioner, StreamGraph};
+use ringflow_schemas::id::ExecutionAttemptId;
+use ringflow_schemas::rpc::{FromJobManager, Message};
+
+use crate::error::{Error, Result};
+use crate::exchange::frame::ChannelKey;
+use crate::exchange::partitioner::Partitioner;
+use crate::exchange::ring;
+use crate::limits::CHANNEL_BUFFERS;
+use crate::operator::Operator;
+use crate::program::{NodeCode, ProgramResolver, Topology};
+use crate::runtime::context::{PrepareContext, SplitAssignment};
+use crate::runtime::core::{ConnectionId, CoreHandle};
+use crate::runtime::housekeeping::Housekeeping;
+use crate::source::SourceReader;
+use crate::subtask::spec::{HeadSpec, OutputSpec, ReceiverSpec, SenderSpec, SubtaskSpec};
+
+/// The other end of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    /// TaskManager.
+    pub task_manager_id: String,
+    /// Its core.
+    pub core: u32,
+    /// Where that core listens, when it consumes.
+    pub address: (String, u16),
+}
+
+#[derive(Debug)]
+struct Channel {
+    key: ChannelKey,
+    peer: Peer,
+}
+
+#[derive(Debug)]
+struct Output {
+    edge: u32,
+    operator: u32,
+    partitioner: WirePartitioner,
+    max_parallelism: u32,
+    channels: Vec<Channel>,
+}
+
+/// One subtask as described.
+#[derive(Debug)]
+pub struct SubtaskPlan {
+    /// Which attempt.
+    pub attempt: ExecutionAttemptId,
+    /// Slot it goes to.
+    pub slot: u32,
+    parallelism: u32,
+    max_parallelism: u32,
+    operators: Vec<u32>,
+    chained: Vec<(u32, u32)>,
+    inputs: Vec<Channel>,
+    outputs: Vec<Output>,
+    splits: Vec<SplitAssignment>,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: String,
+    is_source: bool,
+}
+
+/// All subtasks of a job for this TaskManager.
+#[derive(Debug)]
+pub struct Deployment {
+    message: Message<FromJobManager>,
+    nodes: Vec<Node>,
+    /// The subtasks.
+    pub subtasks: Vec<SubtaskPlan>,
+}
+
+impl Deployment {
+    /// Reads a deployment; `None` when the message is another.
+    ///
+    /// # Errors
+    /// Descriptors that contradict the graph.
+    pub fn parse(message: &Message<FromJobManager>) -> Option<Result<Self>> {
+        let deploy = message.get().payload_as_deploy_subtasks()?;
+        Some(Self::read(message, deploy))
+    }
+
+    fn read(
+        message: &Message<FromJobManager>,
+        deploy: wire_format::DeploySubtasks<'_>,
+    ) -> Result<Self> {
+        let graph = deploy.graph();
+        let node = |node: ringflow_schemas::graph::StreamNode<'_>| Node {
+            name: node.name().to_owned(),
+            is_source: node.kind() == OperatorKind::Source,
+        };
+        let nodes: Vec<Node> = graph.nodes().iter().map(node).collect();
+        let subtasks = deploy
+            .subtasks()
+            .iter()
+            .map(|subtask| read_subtask(subtask, graph, nodes.len()));
+        let subtasks = subtasks.collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            message: message.clone(),
+            nodes,
+            subtasks,
+        })
+    }
+
+    fn graph(&self) -> Result<StreamGraph<'_>> {
+        let deploy = self.message.get().payload_as_deploy_subtasks();
+        Ok(deploy
+            .ok_or_else(|| Error::deployment("not a deployment"))?
+            .graph())
+    }
+
+    /// Channels that leave this process: the core here, and the peer.
+    pub fn remote_outputs<'a>(
+        &'a self,
+        me: &'a str,
+        slots: &'a [u32],
+    ) -> impl Iterator<Item = (u32, &'a Peer)> {
+        self.subtasks.iter().flat_map(move |subtask| {
+            let core = slots.get(subtask.slot as usize).copied().unwrap_or(0);
+            let channels = subtask.outputs.iter().flat_map(|output| &output.channels);
+            channels
+                .filter(move |channel| channel.peer.task_manager_id != me)
+                .map(move |channel| (core, &channel.peer))
+        })
+    }
+}
+
+fn read_subtask(
+    subtask: wire_format::SubtaskDescriptor<'_>,
+    graph: StreamGraph<'_>,
+    nodes: usize,
+) -> Result<SubtaskPlan> {
+    let operators: Vec<u32> = subtask.operators().iter().collect();
+    let edges = graph.edges();
+    if operators.is_empty() || operators.iter().any(|operator| *operator as usize >= nodes) {
+        return Err(Error::deployment(format!(
+            "a chain of operators {operators:?} in a graph of {nodes}"
+        )));
+    }
+    let mut chained = Vec::new();
+    for edge in subtask.chained_edges() {
+        if edge as usize >= edges.len() {
+            return Err(Error::deployment(format!(
+                "edge {edge} in a graph of {} edges",
+                edges.len()
+            )));
+        }
+        let edge = edges.get(edge as usize);
+        chained.push((edge.source(), edge.target()));
+    }
+    let channel = |edge: u32, channel: wire_format::ChannelDescriptor<'_>| Channel {
+        key: ChannelKey::new(edge, &channel.producer().into(), &channel.consumer().into()),
+        peer: Peer {
+            task_manager_id: channel.peer_task_manager_id().to_owned(),
+            core: channel.peer_core(),
+            address: (
+                channel.peer_host().unwrap_or_default().to_owned(),
+                channel.peer_port(),
+            ),
+        },
+    };
+    let inputs = subtask.inputs().iter().flat_map(|gate| {
+        gate.channels()
+            .iter()
+            .map(move |descriptor| channel(gate.edge(), descriptor))
+            .collect::<Vec<_>>()
+    });
+    let outputs = subtask.outputs().iter().map(|output| Output {
+        edge: output.edge(),
+        operator: output.operator(),
+        partitioner: output.partitioner(),
+        max_parallelism: output.max_parallelism(),
+        channels: output
+            .channels()
+            .iter()
+            .map(|descriptor| channel(output.edge(), descriptor))
+            .collect(),
+    });
+    let splits = subtask
+        .splits()
+        .into_iter()
+        .flatten()
+        .map(|split| SplitAssignment {
+            topic: split.topic().to_owned(),
+            kafka_partition: split.partition(),
+        });
+    Ok(SubtaskPlan {
+        attempt: subtask.attempt().into(),
+        slot: subtask.slot(),
+        parallelism: subtask.parallelism(),
+        max_parallelism: subtask.max_parallelism(),
+        operators,
+        chained,
+        inputs: inputs.collect(),
+        outputs: outputs.collect(),
+        splits: splits.collect(),
+    })
+}
+
+/// The code of one subtask, built.
+struct Built {
+    reader: Option<Box<dyn SourceReader>>,
+    operators: HashMap<u32, Box<dyn Operator>>,
+}
+
+/// A deployment whose operators exist.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct BuiltDeployment {
+    /// What was described.
+    pub deployment: Deployment,
+    topology: Arc<Topology>,
+    built: Vec<Built>,
+}
+
+/// Finds the code and builds every operator. Runs on a housekeeping thread; may block for seconds.
+///
+/// # Errors
+/// The program is unknown or differs from the client's, or a source or sink cannot reach its outside.
+pub fn build(
+    deployment: Deployment,
+    resolver: &dyn ProgramResolver,
+    housekeeping: &Housekeeping,
+) -> Result<BuiltDeployment> {
+    let graph = deployment.graph()?;
+    let topology = resolver
+        .resolve(graph.program())
+        .map_err(Error::deployment)?;
+    if topology.hash != graph.hash() || topology.nodes.len() != deployment.nodes.len() {
+        return Err(Error::deployment(format!(
+            "program `{}` builds another graph here ({:016x}) than at the client ({:016x}): run the same build with the same \
+             arguments everywhere",
+            graph.program().name(),
+            topology.hash,
+            graph.hash()
+        )));
+    }
+    let built = deployment
+        .subtasks
+        .iter()
+        .map(|plan| build_subtask(plan, &deployment.nodes, &topology, housekeeping));
+    let built = built.collect::<Result<Vec<_>>>()?;
+    Ok(BuiltDeployment {
+        deployment,
+        topology,
+        built,
+    })
+}
+
+fn build_subtask(
+    plan: &SubtaskPlan,
+    nodes: &[Node],
+    topology: &Topology,
+    housekeeping: &Housekeeping,
+) -> Result<Built> {
+    let mut built = Built {
+        reader: None,
+        operators: HashMap::new(),
+    };
+    for id in &plan.operators {
+        let (node, code) = (&nodes[*id as usize], &topology.nodes[*id as usize]);
+        let context = PrepareContext {
+            operator_name: node.name.clone(),
+            subtask_index: plan.attempt.subtask,
+            parallelism: plan.parallelism,
+            max_parallelism: plan.max_parallelism,
+            splits: plan.splits.clone(),
+            housekeeping: housekeeping.clone(),
+        };
+        let named = |error: Error| error.at_operator(&node.name);
+        match code {
+            NodeCode::Source { factory, .. } => {
+                built.reader = Some(factory.prepare(&context).map_err(named)?)
+            }
+            NodeCode::Operator(factory) => {
+                built
+                    .operators
+                    .insert(*id, factory.prepare(&context).map_err(named)?);
+            }
+        }
+    }
+    Ok(built)
+}
+
+/// Makes specs of everything and wires the channels inside the process. `slots` maps slots to cores, `connection` finds
+/// the connection of a core to a peer.
+///
+/// # Errors
+/// A slot that does not exist, or a descriptor that contradicts the code.
+pub fn wire(
+    built: BuiltDeployment,
+    me: &str,
+    slots: &[u32],
+    cores: &[CoreHandle],
+    connection: impl Fn(u32, &Peer) -> Option<ConnectionId>,
+) -> Result<Vec<(u32, SubtaskSpec)>> {
+    let BuiltDeployment {
+        deployment,
+        topology,
+        built,
+    } = built;
+    let mut rings = Rings::default();
+    let mut specs = Vec::new();
+    for (plan, code) in deployment.subtasks.iter().zip(built) {
+        let core = *slots.get(plan.slot as usize).ok_or_else(|| {
+            Error::deployment(format!("slot {} of {} slots", plan.slot, slots.len()))
+        })?;
+        let mut wiring = Wire {
+            me,
+            core,
+            cores,
+            rings: &mut rings,
+            connection: &connection,
+        };
+        specs.push((
+            core,
+            wiring.subtask(plan, code, &deployment.nodes, &topology)?,
+        ));
+    }
+    Ok(specs)
+}
+
+type Half<T> = HashMap<ChannelKey, T>;
+
+/// Rings of which one end has been given out.
+#[derive(Default)]
+struct Rings {
+    producers: Half<ring::Producer<crate::batch::Buffer>>,
+    consumers: Half<ring::Consumer<crate::batch::Buffer>>,
+}
+
+impl Rings {
+    fn producer(&mut self, key: ChannelKey) -> ring::Producer<crate::batch::Buffer> {
+        self.producers.remove(&key).unwrap_or_else(|| {
+            let (producer, consumer) = ring::ring(CHANNEL_BUFFERS);
+            self.consumers.insert(key, consumer);
+            producer
+        })
+    }
+
+    fn consumer(&mut self, key: ChannelKey) -> ring::Consumer<crate::batch::Buffer> {
+        self.consumers.remove(&key).unwrap_or_else(|| {
+            let (producer, consumer) = ring::ring(CHANNEL_BUFFERS);
+            self.producers.insert(key, producer);
+            consumer
+        })
+    }
+}
+
+struct Wire<'a> {
+    me: &'a str,
+    core: u32,
+    cores: &'a [CoreHandle],
+    rings: &'a mut Rings,
+    connection: &'a dyn Fn(u32, &Peer) -> Option<ConnectionId>,
+}
+
+impl Wire<'_> {
+    fn subtask(
+        &mut self,
+        plan: &SubtaskPlan,
+        mut code: Built,
+        nodes: &[Node],
+        topology: &Topology,
+    ) -> Result<SubtaskSpec> {
+        let head_id = plan.operators[0];
+        let head_node = &nodes[head_id as usize];
+        let (head, output) = if head_node.is_source {
+            let NodeCode::Source {
+                factory,
+                watermarks,
+                assigner,
+            } = &topology.nodes[head_id as usize]
+            else {
+                return Err(Error::deployment(format!(
+                    "`{}` is a source in the graph and none in the code",
+                    head_node.name
+                )));
+            };
+            let reader = code
+                .reader
+                .take()
+                .ok_or_else(|| Error::deployment("a source without a reader"))?;
+            let splits = if factory.divides_itself() {
+                1
+            } else {
+                plan.splits.len()
+            };
+            let output = self.behind(head_id, plan, &mut code, nodes, topology)?;
+            (
+                HeadSpec::Source(reader, *watermarks, assigner.clone(), splits),
+                output,
+            )
+        } else {
+            let mut inputs = Vec::new();
+            for channel in &plan.inputs {
+                inputs.push((
+                    self.receiver(channel)?,
+                    channel.peer.task_manager_id.clone(),
+                ));
+            }
+            (
+                HeadSpec::Gate(inputs),
+                self.node(head_id, plan, &mut code, nodes, topology)?,
+            )
+        };
+        Ok(SubtaskSpec {
+            attempt: plan.attempt,
+            source_name: head_node.name.clone(),
+            parallelism: plan.parallelism,
+            max_parallelism: plan.max_parallelism,
+            head,
+            output,
+        })
+    }
+
+    fn node(
+        &mut self,
+        id: u32,
+        plan: &SubtaskPlan,
+        code: &mut Built,
+        nodes: &[Node],
+        topology: &Topology,
+    ) -> Result<OutputSpec> {
+        let name = nodes
+            .get(id as usize)
+            .map_or_else(String::new, |node| node.name.clone());
+        let operator = code.operators.remove(&id);
+        let operator = operator.ok_or_else(|| {
+            Error::deployment(format!(
+                "operator {id} `{name}` is chained twice or not at all"
+            ))
+        })?;
+        let behind = self.behind(id, plan, code, nodes, topology)?;
+        Ok(OutputSpec::Chained(name, operator, Box::new(behind)))
+    }
+
+    /// What is behind operator `id`: its chained successors and its result partitions.
+    fn behind(
+        &mut self,
+        id: u32,
+        plan: &SubtaskPlan,
+        code: &mut Built,
+        nodes: &[Node],
+        topology: &Topology,
+    ) -> Result<OutputSpec> {
+        let mut outputs = Vec::new();
+        for (_, target) in plan.chained.iter().filter(|(source, _)| *source == id) {
+            outputs.push(self.node(*target, plan, code, nodes, topology)?);
+        }
+        for output in plan.outputs.iter().filter(|output| output.operator == id) {
+            outputs.push(self.partition(output, plan, topology)?);
+        }
+        Ok(match outputs.len() {
+            0 => OutputSpec::End,
+            1 => outputs.remove(0),
+            _ => OutputSpec::Several(outputs),
+        })
+    }
+
+    fn partition(
+        &mut self,
+        output: &Output,
+        plan: &SubtaskPlan,
+        topology: &Topology,
+    ) -> Result<OutputSpec> {
+        let key_hash = topology.edges.get(output.edge as usize).cloned().flatten();
+        let seed = u64::from(plan.attempt.subtask);
+        let count = output.channels.len();
+        let partitioner = Partitioner::new(
+            output.partitioner,
+            count,
+            output.max_parallelism,
+            key_hash,
+            seed,
+        )?;
+        let mut channels = Vec::new();
+        for channel in &output.channels {
+            channels.push((self.sender(channel)?, channel.peer.task_manager_id.clone()));
+        }
+        Ok(OutputSpec::Partition(partitioner, channels))
+    }
+
+    fn sender(&mut self, channel: &Channel) -> Result<SenderSpec> {
+        let peer = &channel.peer;
+        if peer.task_manager_id != self.me {
+            let id = (self.connection)(self.core, peer);
+            let id = id.ok_or_else(|| {
+                Error::peer_lost(
+                    &peer.task_manager_id,
+                    format!("no data connection to TaskManager {}", peer.task_manager_id),
+                )
+            })?;
+            return Ok(SenderSpec::Remote(id, channel.key));
+        }
+        if peer.core == self.core {
+            return Ok(SenderSpec::Local(channel.key));
+        }
+        Ok(SenderSpec::CrossCore(
+            self.rings.producer(channel.key),
+            self.doorbell(peer.core)?,
+        ))
+    }
+
+    fn receiver(&mut self, channel: &Channel) -> Result<ReceiverSpec> {
+        let peer = &channel.peer;
+        if peer.task_manager_id != self.me {
+            return Ok(ReceiverSpec::Remote(channel.key));
+        }
+        if peer.core == self.core {
+            return Ok(ReceiverSpec::Local(channel.key));
+        }
+        Ok(ReceiverSpec::CrossCore(
+            self.rings.consumer(channel.key),
+            self.doorbell(peer.core)?,
+        ))
+    }
+
+    fn doorbell(&self, core: u32) -> Result<Arc<crate::runtime::doorbell::Doorbell>> {
+        let found = self.cores.get(core as usize);
+        found
+            .map(|core| Arc::clone(core.doorbell()))
+            .ok_or_else(|| Error::deployment(format!("no core {core} here")))
+    }
+}
