@@ -1,0 +1,272 @@
+//! The stream graph while a program builds it, and what becomes of it.
+//!
+//! Owns: [`GraphBuilder`], and [`BuiltGraph`]: the message for the JobManager beside the code for TaskManagers.
+//! Invariant: the hash covers what must agree between processes (names, uids, kinds, edges, partitioners) and not what
+//! the surroundings decide (parallelism, Kafka's partitions).
+//! Left out: chaining (control plane).
+
+use std::sync::Arc;
+
+use ringflow_dataplane::exchange::partitioner::KeyHash;
+use ringflow_dataplane::program::{NodeCode, Topology};
+use ringflow_schemas::graph as wire;
+use ringflow_schemas::rpc::{Message, SubmittedGraph};
+
+/// A Kafka partition: what a source hands out, for discovery at submit.
+pub type Split = (String, i32);
+/// Asks what a source is made of. Runs in the client, at submit; may block.
+pub type Discover = Arc<dyn Fn() -> crate::Result<Vec<Split>> + Send + Sync>;
+
+/// One operator as the program described it.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) kind: wire::OperatorKind,
+    pub(crate) parallelism: u32,
+    pub(crate) auto_parallelism: bool,
+    pub(crate) max_parallelism: u32,
+    pub(crate) slot_sharing_group: Option<String>,
+    pub(crate) chaining: wire::ChainingStrategy,
+    pub(crate) discover: Option<Discover>,
+    pub(crate) code: NodeCode,
+}
+
+pub(crate) struct Edge {
+    source: u32,
+    target: u32,
+    partitioner: wire::Partitioner,
+    key_hash: Option<KeyHash>,
+}
+
+/// Where the code of a job is found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramSource {
+    /// A built-in job, or the program's own binary.
+    pub kind: wire::ProgramKind,
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A graph under construction.
+#[derive(Default)]
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct GraphBuilder {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+}
+
+/// A finished graph.
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct BuiltGraph {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    hash: u64,
+}
+
+impl GraphBuilder {
+    pub(crate) fn add_node(&mut self, node: Node) -> u32 {
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).expect("a program of fewer than 2^32 operators")
+    }
+
+    pub(crate) fn add_edge(
+        &mut self,
+        source: u32,
+        target: u32,
+        partitioner: wire::Partitioner,
+        key_hash: Option<KeyHash>,
+    ) {
+        self.edges.push(Edge {
+            source,
+            target,
+            partitioner,
+            key_hash,
+        });
+    }
+
+    pub(crate) fn node_mut(&mut self, id: u32) -> &mut Node {
+        &mut self.nodes[id as usize]
+    }
+
+    /// Ends construction.
+    ///
+    /// # Errors
+    /// Nothing was built, or two operators have the same uid.
+    pub fn finish(self) -> crate::Result<BuiltGraph> {
+        anyhow::ensure!(
+            !self.nodes.is_empty(),
+            "the program has no operators: start with `env.from_source(..)`"
+        );
+        let mut uids: Vec<&str> = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.uid.as_deref())
+            .collect();
+        uids.sort_unstable();
+        if let Some(twice) = uids.windows(2).find(|pair| pair[0] == pair[1]) {
+            anyhow::bail!(
+                "two operators have the uid `{}`: a uid names one operator",
+                twice[0]
+            );
+        }
+        let hash = fingerprint(&self.nodes, &self.edges);
+        Ok(BuiltGraph {
+            nodes: self.nodes,
+            edges: self.edges,
+            hash,
+        })
+    }
+}
+
+/// FNV-1a over what must agree between processes.
+fn fingerprint(nodes: &[Node], edges: &[Edge]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut take = |bytes: &[u8]| {
+        for byte in bytes.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    take(crate::VERSION.as_bytes());
+    for node in nodes {
+        take(node.name.as_bytes());
+        take(node.uid.as_deref().unwrap_or_default().as_bytes());
+        take(&[node.kind.0, node.chaining.0]);
+    }
+    for edge in edges {
+        take(&edge.source.to_le_bytes());
+        take(&edge.target.to_le_bytes());
+        take(&[edge.partitioner.0]);
+    }
+    hash
+}
+
+impl BuiltGraph {
+    /// Asks the outside what the sources are made of and writes the message for the JobManager.
+    ///
+    /// # Errors
+    /// A source's outside cannot be reached, or lacks what the job reads.
+    pub fn message(
+        &self,
+        name: &str,
+        program: &ProgramSource,
+        parallelism: u32,
+    ) -> crate::Result<Message<SubmittedGraph>> {
+        let mut splits = Vec::new();
+        for node in &self.nodes {
+            splits.push(
+                node.discover
+                    .as_ref()
+                    .map_or_else(|| Ok(Vec::new()), |discover| discover())?,
+            );
+        }
+        Ok(Message::build(|builder| {
+            let nodes: Vec<_> = self
+                .nodes
+                .iter()
+                .zip(&splits)
+                .zip(0u32..)
+                .map(|((node, splits), id)| {
+                    let uid = node
+                        .uid
+                        .clone()
+                        .unwrap_or_else(|| format!("{id}-{}", node.name));
+                    let uid = Some(builder.create_string(&uid));
+                    let name = Some(builder.create_string(&node.name));
+                    let group = node
+                        .slot_sharing_group
+                        .as_ref()
+                        .map(|group| builder.create_string(group));
+                    let splits: Vec<_> = splits
+                        .iter()
+                        .map(|(topic, partition)| {
+                            let topic = Some(builder.create_string(topic));
+                            wire::SourceSplit::create(
+                                builder,
+                                &wire::SourceSplitArgs {
+                                    topic,
+                                    partition: *partition,
+                                },
+                            )
+                        })
+                        .collect();
+                    let splits = (!splits.is_empty()).then(|| builder.create_vector(&splits));
+                    wire::StreamNode::create(
+                        builder,
+                        &wire::StreamNodeArgs {
+                            id,
+                            uid,
+                            name,
+                            kind: node.kind,
+                            parallelism: node.parallelism,
+                            auto_parallelism: node.auto_parallelism
+                                && node.parallelism == 0
+                                && parallelism == 0,
+                            max_parallelism: node.max_parallelism,
+                            slot_sharing_group: group,
+                            chaining: node.chaining,
+                            splits,
+                        },
+                    )
+                })
+                .collect();
+            let nodes = Some(builder.create_vector(&nodes));
+            let edges: Vec<_> = self
+                .edges
+                .iter()
+                .zip(0u32..)
+                .map(|(edge, id)| {
+                    let (source, target, partitioner) =
+                        (edge.source, edge.target, edge.partitioner);
+                    wire::StreamEdge::create(
+                        builder,
+                        &wire::StreamEdgeArgs {
+                            id,
+                            source,
+                            target,
+                            partitioner,
+                        },
+                    )
+                })
+                .collect();
+            let edges = Some(builder.create_vector(&edges));
+            let arguments: Vec<_> = program
+                .arguments
+                .iter()
+                .map(|argument| builder.create_string(argument))
+                .collect();
+            let arguments = Some(builder.create_vector(&arguments));
+            let program_name = Some(builder.create_string(&program.name));
+            let args = wire::ProgramArgs {
+                kind: program.kind,
+                name: program_name,
+                arguments,
+            };
+            let program = Some(wire::Program::create(builder, &args));
+            let name = Some(builder.create_string(name));
+            wire::StreamGraph::create(
+                builder,
+                &wire::StreamGraphArgs {
+                    name,
+                    program,
+                    parallelism,
+                    max_parallelism: 0,
+                    nodes,
+                    edges,
+                    hash: self.hash,
+                },
+            )
+        }))
+    }
+
+    /// The code, for TaskManagers.
+    #[must_use]
+    pub fn into_topology(self) -> Topology {
+        Topology {
+            nodes: self.nodes.into_iter().map(|node| node.code).collect(),
+            edges: self.edges.into_iter().map(|edge| edge.key_hash).collect(),
+            hash: self.hash,
+        }
+    }
+}

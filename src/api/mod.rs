@@ -1,0 +1,15 @@
+//! The programmer's face: environments, streams, sources, sinks, windows, after Flink's DataStream API.
+//!
+//! Owns: the types that a job's `main` uses. A program only describes: each call adds a node or an edge to the graph
+//! ([`graph`]); `execute` sends it away ([`environment`]).
+//! Invariant: user code never names a lifetime; a closure's argument is a [`crate::prelude::Row`] over the record's bytes.
+//! Left out: state, timers, joins, side outputs (to come).
+
+pub mod data_stream;
+pub mod environment;
+pub mod graph;
+pub mod kafka;
+pub mod key;
+pub mod sequence;
+pub mod watermark;
+pub mod window;

@@ -1,0 +1,323 @@
+//! Flags of every subcommand.
+//!
+//! Owns: what users type. Names follow Flink's CLI where the meaning is the same (`-p`, `-m`), units are in names or help.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand, ValueEnum};
+use ringflow_dataplane::limits::SPIN_AUTO_NS;
+use ringflow_dataplane::runtime::core::SpinPolicy;
+use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
+
+use crate::jobs::BuiltInJob;
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// One JSON value.
+    Json,
+}
+
+/// Which CPUs do what, and when they sleep.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cores and slots")]
+pub struct CoreArgs {
+    /// CPUs for data, each pinned to one executor, as 2-15 or 2,4,6 [default: all but the first]
+    #[arg(long, value_name = "CPUS")]
+    pub cores: Option<CpuList>,
+    /// CPUs for control, librdkafka and everything that may block [default: those not in --cores]
+    #[arg(long, value_name = "CPUS")]
+    pub housekeeping_cores: Option<CpuList>,
+    /// Slots on each data core
+    #[arg(long, value_name = "N")]
+    pub slots_per_core: Option<u32>,
+    /// Slots in all, on as many data cores as there are
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u32>,
+    /// How long an idle core looks for work before it sleeps: always, never, auto, or a duration such as 50us
+    #[arg(long, default_value = "auto", value_parser = parse_spin)]
+    pub spin: SpinPolicy,
+    /// Memory for exchange buffers of the whole process, such as 256MiB
+    #[arg(long, default_value = "256MiB", value_parser = parse_bytes)]
+    pub network_memory: usize,
+}
+
+impl CoreArgs {
+    /// As the data plane wants it.
+    #[must_use]
+    pub fn request(&self) -> PlacementRequest {
+        PlacementRequest {
+            cores: self.cores.clone(),
+            housekeeping_cores: self.housekeeping_cores.clone(),
+            slots_per_core: self.slots_per_core,
+            slots: self.slots,
+        }
+    }
+}
+
+/// `ringflow jobmanager`.
+#[derive(Debug, Clone, Args)]
+pub struct JobManagerArgs {
+    /// Address to listen on; 0.0.0.0 lets other hosts join
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// Port for TaskManagers; 0: any free one
+    #[arg(long, default_value_t = 6123)]
+    pub rpc_port: u16,
+    /// Port for REST clients; 0: any free one
+    #[arg(long, default_value_t = 8081)]
+    pub rest_port: u16,
+    /// Name of the cluster
+    #[arg(long, default_value = "ringflow")]
+    pub cluster_id: String,
+    /// How often TaskManagers send heartbeats, in milliseconds
+    #[arg(long, default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub heartbeat_interval_ms: u64,
+    /// A TaskManager silent for this long is lost, in milliseconds
+    #[arg(long, default_value_t = 5_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(50..=600_000))]
+    pub heartbeat_timeout_ms: u64,
+    /// A job that waits longer for slots fails, in seconds
+    #[arg(long, default_value_t = 300, value_name = "S")]
+    pub slot_request_timeout_s: u64,
+}
+
+/// `ringflow taskmanager`.
+#[derive(Debug, Clone, Args)]
+pub struct TaskManagerArgs {
+    /// The JobManager's RPC endpoint
+    #[arg(
+        short = 'm',
+        long = "jobmanager",
+        default_value = "127.0.0.1:6123",
+        value_name = "HOST:PORT"
+    )]
+    pub job_manager: String,
+    /// Name of this TaskManager, unique in the cluster [default: made of host and process id]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Address that data cores listen on; each core has a port of its own
+    #[arg(long, default_value = "127.0.0.1")]
+    pub data_bind: IpAddr,
+    /// Host name or address at which other TaskManagers reach the data cores [default: --data-bind]
+    #[arg(long)]
+    pub data_host: Option<String>,
+    /// Ports of the data cores, in order [default: any free ones]
+    #[arg(long, value_delimiter = ',')]
+    pub data_ports: Vec<u16>,
+    /// Refuse to start when a promise about placement does not hold
+    #[arg(long)]
+    pub strict: bool,
+    /// Cores and slots.
+    #[command(flatten)]
+    pub cores: CoreArgs,
+}
+
+/// Which JobManager a client talks to.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// The JobManager's REST endpoint
+    #[arg(
+        short = 'm',
+        long = "jobmanager",
+        default_value = "127.0.0.1:8081",
+        value_name = "HOST:PORT"
+    )]
+    pub job_manager: String,
+}
+
+/// `ringflow run`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    subcommand_value_name = "JOB",
+    subcommand_help_heading = "Built-in jobs"
+)]
+pub struct RunArgs {
+    /// REST endpoint of the cluster to run on; without it, JobManager and TaskManager run in this process
+    #[arg(
+        short = 'm',
+        long = "jobmanager",
+        value_name = "HOST:PORT",
+        global = true
+    )]
+    pub job_manager: Option<String>,
+    /// Default parallelism of the job [default: 1; with Kafka, as many as divide the partitions evenly]
+    #[arg(short = 'p', long, value_parser = clap::value_parser!(u32).range(1..=32_768), global = true)]
+    pub parallelism: Option<u32>,
+    /// How the summary is written
+    #[arg(short = 'o', long, value_enum, default_value = "text", global = true)]
+    pub output: OutputFormat,
+    /// Print the JobID and do not wait for the end (needs --jobmanager)
+    #[arg(short = 'd', long, global = true)]
+    pub detached: bool,
+    /// Cores of the local environment.
+    #[command(flatten)]
+    pub cores: CoreArgs,
+    /// The job.
+    #[command(subcommand)]
+    pub job: BuiltInJob,
+}
+
+/// `ringflow list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// Cluster.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Only jobs that run
+    #[arg(short = 'r', long, conflicts_with = "all")]
+    pub running: bool,
+    /// Also jobs that have ended (the default)
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// How the list is written
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    pub output: OutputFormat,
+}
+
+/// `ringflow cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// Cluster.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The job's id
+    pub job_id: String,
+}
+
+/// `ringflow info`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    subcommand_value_name = "JOB",
+    subcommand_help_heading = "Built-in jobs"
+)]
+pub struct InfoArgs {
+    /// Default parallelism of the job
+    #[arg(short = 'p', long, value_parser = clap::value_parser!(u32).range(1..=32_768), global = true)]
+    pub parallelism: Option<u32>,
+    /// Slots that a source may count on when it decides its own parallelism
+    #[arg(long, global = true)]
+    pub slots: Option<u32>,
+    /// The job.
+    #[command(subcommand)]
+    pub job: BuiltInJob,
+}
+
+/// `ringflow generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// What to generate.
+    #[command(subcommand)]
+    pub what: Generate,
+}
+
+/// Benchmarks with events of their own.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Generate {
+    /// The auction site's persons, auctions and bids
+    Nexmark(GenerateNexmarkArgs),
+}
+
+/// `ringflow generate nexmark`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateNexmarkArgs {
+    /// Number of events
+    #[arg(long, default_value_t = 1_000_000)]
+    pub events: u64,
+    /// Events per second of event time
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub event_rate: u64,
+    /// Seed: the same seed makes the same events
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// File for one JSON object per line with all fields; `-` is standard output (the default without --topic)
+    #[arg(long, conflicts_with = "topic", value_name = "FILE")]
+    pub file: Option<String>,
+    /// Kafka topic for events as FlatBuffers; event n goes to partition n modulo their number
+    #[arg(long, requires = "bootstrap_servers")]
+    pub topic: Option<String>,
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,..", requires = "topic")]
+    pub bootstrap_servers: Option<String>,
+    /// Create the topic with this many partitions if it is missing
+    #[arg(long, value_name = "PARTITIONS", requires = "topic", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub create_topic: Option<i32>,
+    /// Events per second of wall time; without it, as fast as possible
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+}
+
+fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
+    match text {
+        "always" => return Ok(SpinPolicy::Always),
+        "never" => return Ok(SpinPolicy::For(0)),
+        "auto" => return Ok(SpinPolicy::For(SPIN_AUTO_NS)),
+        _ => {}
+    }
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let unit = match &text[split..] {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => 0,
+    };
+    let spin = text[..split]
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(unit))
+        .filter(|_| unit > 0);
+    spin.map(SpinPolicy::For)
+        .ok_or_else(|| "write always, never, auto, or a duration such as 50us".to_owned())
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let unit: u64 = match text[split..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = text[..split]
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(unit))
+        .filter(|_| unit > 0);
+    let bytes = bytes
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or("write a size such as 256MiB")?;
+    if bytes < 1 << 20 {
+        Err("1 MiB is the least".to_owned())
+    } else {
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_parse() {
+        assert_eq!(parse_spin("50us"), Ok(SpinPolicy::For(50_000)));
+        assert_eq!(parse_spin("never"), Ok(SpinPolicy::For(0)));
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert!(
+            ["", "50", "us", "-1us", "99999999999999999999s"]
+                .iter()
+                .all(|bad| parse_spin(bad).is_err())
+        );
+        assert!(
+            ["", "MiB", "1", "5 parsecs", "99999999999GiB"]
+                .iter()
+                .all(|bad| parse_bytes(bad).is_err())
+        );
+    }
+}

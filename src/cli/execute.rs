@@ -1,0 +1,199 @@
+//! Executing a job and waiting for its end.
+//!
+//! Owns: [`execute`], [`Target`], [`Summary`]. Invariant: the job's end is reported as it was: a failed job is an error
+//! with its root cause, a cancelled one says so.
+//! Left out: how progress looks ([`crate::cli::progress`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use ringflow_dataplane::program::Topology;
+use ringflow_schemas::rpc::{Message, SubmittedGraph};
+use serde::Serialize;
+
+use crate::cli::client::{Latency, Progress, RestClient};
+use crate::cli::local::{LocalCluster, LocalOptions};
+use crate::cli::progress::Observer;
+
+/// Where a job runs.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// In this process.
+    Local(LocalOptions),
+    /// On the cluster whose REST endpoint is here.
+    Remote(String),
+}
+
+/// A job to execute.
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct JobRequest {
+    /// What is submitted.
+    pub message: Message<SubmittedGraph>,
+    /// Its code, when it is this program's own.
+    pub application: Option<(String, Arc<Topology>)>,
+}
+
+/// What a job came to. Its JSON is one object.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Id of the job.
+    pub job_id: String,
+    /// FINISHED or CANCELED.
+    pub state: String,
+    /// Records read from sources.
+    pub records: u64,
+    /// Records handed to sinks.
+    pub records_out: u64,
+    /// From all subtasks running to the end, in seconds.
+    pub seconds: f64,
+    /// Records read per second of that time.
+    pub records_per_second: f64,
+    /// CPU time of the TaskManager processes meanwhile (in the local environment also client and JobManager).
+    pub cpu_seconds: f64,
+    /// Records read per second of CPU time.
+    pub records_per_cpu_second: f64,
+    /// Records behind the watermark that no window took.
+    pub late_records_dropped: u64,
+    /// Payloads that were no valid record.
+    pub bad_records: u64,
+    /// From when a record was due at its source until it reached a sink.
+    pub latency_us: Option<Latency>,
+    /// The job's result, where it has one.
+    pub result: Option<serde_json::Value>,
+}
+
+/// How often the client asks how the job stands.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Executes a job and waits for its end.
+///
+/// # Errors
+/// The job was refused or failed; the message has the root cause.
+pub fn execute(
+    request: JobRequest,
+    target: &Target,
+    observer: &mut dyn Observer,
+) -> crate::Result<Summary> {
+    match target {
+        Target::Local(options) => {
+            let mut options = options.clone();
+            options.slots_min = options
+                .slots_min
+                .max(parallelism(&request.message, &options));
+            let cluster = LocalCluster::start(&options, request.application)?;
+            run_on(
+                &RestClient::new(&cluster.rest_address().to_string()),
+                &request.message,
+                observer,
+            )
+        }
+        Target::Remote(address) => run_on(&RestClient::new(address), &request.message, observer),
+    }
+}
+
+/// Slots that a job needs where nobody said how many there are: its greatest parallelism; a source that decides for
+/// itself gets a slot per split, up to one per CPU.
+fn parallelism(message: &Message<SubmittedGraph>, options: &LocalOptions) -> u32 {
+    let graph = message.get();
+    let cpus = std::thread::available_parallelism()
+        .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+    let of_node = |node: ringflow_schemas::graph::StreamNode<'_>| {
+        let splits = node
+            .splits()
+            .map_or(0, |splits| u32::try_from(splits.len()).unwrap_or(u32::MAX));
+        let auto = if node.auto_parallelism() {
+            splits.min(cpus)
+        } else {
+            0
+        };
+        node.parallelism().max(auto)
+    };
+    let greatest = graph.nodes().iter().map(of_node).max().unwrap_or(1);
+    greatest
+        .max(graph.parallelism())
+        .max(options.slots_min)
+        .clamp(1, 1024)
+}
+
+fn run_on(
+    client: &RestClient,
+    message: &Message<SubmittedGraph>,
+    observer: &mut dyn Observer,
+) -> crate::Result<Summary> {
+    let submitted = client.submit(message.bytes())?;
+    for warning in &submitted.warnings {
+        observer.warn(warning);
+    }
+    observer.submitted(&submitted.jobid);
+    loop {
+        let progress = client.progress(&submitted.jobid)?;
+        observer.progress(&progress);
+        if progress.is_terminal() {
+            observer.ended();
+            return summarize(progress);
+        }
+        std::thread::park_timeout(POLL);
+    }
+}
+
+fn summarize(progress: Progress) -> crate::Result<Summary> {
+    if progress.state == "FAILED" {
+        let cause = progress
+            .failure
+            .unwrap_or_else(|| "no cause was reported".to_owned());
+        bail!("job {} failed: {cause}", progress.jid);
+    }
+    let from = if progress.running_time > 0 {
+        progress.running_time
+    } else {
+        progress.start_time
+    };
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "times and counts far below 2^52"
+    )]
+    let (seconds, records) = (
+        (progress.end_time - from).max(1) as f64 / 1e3,
+        progress.records_in as f64,
+    );
+    let rows = |accumulator: &crate::cli::client::Accumulator| {
+        accumulator
+            .rows
+            .iter()
+            .map(|row| parse_row(&row.text))
+            .collect::<Vec<_>>()
+    };
+    let results = &progress.accumulators;
+    let result = match results.as_slice() {
+        [] => None,
+        [one] => Some(serde_json::Value::Array(rows(one))),
+        many => Some(
+            many.iter()
+                .map(|one| (one.name.clone(), serde_json::Value::Array(rows(one))))
+                .collect(),
+        ),
+    };
+    Ok(Summary {
+        job_id: progress.jid,
+        state: progress.state,
+        records: progress.records_in,
+        records_out: progress.records_out,
+        seconds,
+        records_per_second: records / seconds,
+        cpu_seconds: progress.cpu_seconds,
+        records_per_cpu_second: if progress.cpu_seconds > 0.0 {
+            records / progress.cpu_seconds
+        } else {
+            0.0
+        },
+        late_records_dropped: progress.late_records_dropped,
+        bad_records: progress.bad_records,
+        latency_us: progress.latency_us,
+        result,
+    })
+}
+
+fn parse_row(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned()))
+}

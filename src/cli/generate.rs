@@ -1,0 +1,113 @@
+//! `ringflow generate`: a benchmark's events, for Kafka or as lines of JSON.
+//!
+//! Owns: filling topics and files. Invariant: event n is the same whatever it goes to; in a topic it goes to partition
+//! n modulo the number of partitions, with its event time as Kafka timestamp.
+//! Left out: jobs that generate for themselves.
+
+use std::io::{BufWriter, Write};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ringflow_dataplane::kafka::{KafkaClientConfig, TopicCreation, create_topic};
+use ringflow_dataplane::runtime::clock::Clock;
+use ringflow_dataplane::source::pace::Pace;
+
+use crate::cli::args::{Generate, GenerateArgs, GenerateNexmarkArgs};
+use crate::cli::progress::grouped;
+use crate::cli::topic_writer::TopicWriter;
+use crate::nexmark::{EventWriter, NexmarkConfig, event_time_ms, write_ndjson};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Generates events.
+///
+/// # Errors
+/// The file, standard output or Kafka do not take them.
+pub fn generate(args: &GenerateArgs) -> crate::Result<()> {
+    let Generate::Nexmark(args) = &args.what;
+    let config = NexmarkConfig {
+        seed: args.seed,
+        events_per_second: args.event_rate,
+        ..NexmarkConfig::default()
+    };
+    match (&args.topic, args.file.as_deref()) {
+        (Some(topic), _) => to_kafka(args, config, topic),
+        (None, None | Some("-")) => to_lines(args, config, std::io::stdout().lock()),
+        (None, Some(path)) => {
+            let file =
+                std::fs::File::create(path).with_context(|| format!("cannot write {path}"))?;
+            to_lines(args, config, file).with_context(|| format!("cannot write {path}"))
+        }
+    }
+}
+
+/// Waits until event `number` is due.
+fn wait_for(pace: &Pace, clock: &Clock, number: u64) {
+    if pace.is_unlimited() {
+        return;
+    }
+    loop {
+        let left = pace.due_ns(number).saturating_sub(clock.now_ns());
+        if left == 0 {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_nanos(left));
+    }
+}
+
+fn to_lines(
+    args: &GenerateNexmarkArgs,
+    config: NexmarkConfig,
+    out: impl Write,
+) -> crate::Result<()> {
+    let clock = Clock::system();
+    let pace = Pace::new(args.rate, clock.now_ns());
+    let mut out = BufWriter::with_capacity(1 << 20, out);
+    for number in 0..args.events {
+        if !pace.is_unlimited() && pace.due_ns(number) > clock.now_ns() {
+            out.flush()?;
+            wait_for(&pace, &clock, number);
+        }
+        write_ndjson(&config, number, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn to_kafka(args: &GenerateNexmarkArgs, config: NexmarkConfig, topic: &str) -> crate::Result<()> {
+    let servers = args
+        .bootstrap_servers
+        .as_deref()
+        .context("--topic needs --bootstrap-servers")?;
+    let client = KafkaClientConfig::new(servers);
+    if let Some(partitions) = args.create_topic {
+        let created = create_topic(&client, topic, partitions, None, &[], TIMEOUT)
+            .map_err(anyhow::Error::msg)?;
+        if let TopicCreation::Existed { partition_count } = created
+            && partition_count != partitions
+        {
+            bail!(
+                "topic `{topic}` exists with {partition_count} partitions, --create-topic asks for {partitions}"
+            );
+        }
+    }
+    let writer = TopicWriter::open(servers, topic, TIMEOUT)?;
+    let partitions = u64::from(writer.partition_count());
+    let clock = Clock::system();
+    let pace = Pace::new(args.rate, clock.now_ns());
+    let mut events = EventWriter::new(config);
+    for number in 0..args.events {
+        wait_for(&pace, &clock, number);
+        let partition =
+            i32::try_from(number % partitions).context("more partitions than Kafka allows")?;
+        let time = event_time_ms(&config, number);
+        writer.write(partition, events.write(number), time)?;
+    }
+    writer.finish()?;
+    writeln!(
+        std::io::stderr(),
+        "{} events written to {partitions} partitions of topic `{topic}`",
+        grouped(args.events)
+    )?;
+    Ok(())
+}

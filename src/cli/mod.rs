@@ -1,0 +1,104 @@
+//! The command line.
+//!
+//! Owns: [`main`] and the subcommands. Exit codes: 0 done, 1 failed (message on standard error), 2 wrong usage.
+//! Invariant: results go to standard output, everything else to standard error.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod application;
+pub mod args;
+pub mod client;
+pub mod execute;
+pub mod generate;
+pub mod jobs;
+pub mod local;
+pub mod progress;
+pub mod roles;
+pub mod topic_writer;
+
+/// A stream processor in the shape of Apache Flink, thread per core, for Linux bare-metal nodes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringflow",
+    version,
+    propagate_version = true,
+    max_term_width = 120
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a JobManager: schedules jobs, serves REST
+    Jobmanager(args::JobManagerArgs),
+    /// Start a TaskManager: runs subtasks on pinned cores
+    Taskmanager(args::TaskManagerArgs),
+    /// Run a job: in this process, or on a cluster with --jobmanager
+    Run(args::RunArgs),
+    /// List jobs
+    List(args::ListArgs),
+    /// Cancel a job
+    Cancel(args::CancelArgs),
+    /// Print the plan of a job without running it
+    Info(args::InfoArgs),
+    /// Write a benchmark's events to a Kafka topic, a file or standard output
+    Generate(args::GenerateArgs),
+}
+
+/// Runs the command line of the `ringflow` binary.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logging();
+    report(match cli.command {
+        Command::Jobmanager(args) => roles::job_manager(&args),
+        Command::Taskmanager(args) => roles::task_manager(&args, None),
+        Command::Run(args) => jobs::run(&args),
+        Command::List(args) => jobs::list(&args),
+        Command::Cancel(args) => jobs::cancel(&args),
+        Command::Info(args) => jobs::info(&args),
+        Command::Generate(args) => generate::generate(&args),
+    })
+}
+
+/// Turns a result into an exit code, with the error on standard error.
+pub(crate) fn report(result: crate::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            // A reader that closed the pipe has seen enough: that is no failure.
+            let closed = error
+                .chain()
+                .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+            if closed
+                .into_iter()
+                .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+            {
+                return ExitCode::SUCCESS;
+            }
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RINGFLOW_LOG` sets what is logged (default `warn` for clients, `info` for roles).
+pub(crate) fn init_logging() {
+    use tracing_subscriber::EnvFilter;
+    let is_role = std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == "jobmanager" || word == "taskmanager");
+    let default = if is_role { "info" } else { "warn" };
+    let filter =
+        EnvFilter::try_from_env("RINGFLOW_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+    debug_assert!(logging.is_ok(), "logging is set up once");
+}
