@@ -19,6 +19,16 @@ mod record;
 pub mod private {
     //! What the macros of this crate expand to.
     pub use flatbuffers;
+
+    /// An error's text on one line.
+    pub fn one_line(error: &dyn std::fmt::Display) -> String {
+        error
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     pub use ringflow_dataplane::record::{Record, StructRecord};
 }
 

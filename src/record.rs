@@ -15,7 +15,7 @@ macro_rules! table_record {
             fn verify(bytes: &[u8]) -> ::std::result::Result<(), ::std::string::String> {
                 match $crate::private::flatbuffers::root::<$table<'_>>(bytes) {
                     Ok(_) => Ok(()),
-                    Err(error) => Err(::std::string::ToString::to_string(&error)),
+                    Err(error) => Err($crate::private::one_line(&error)),
                 }
             }
 

@@ -52,7 +52,10 @@ enum Command {
 /// Runs the command line of the `ringflow` binary.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     init_logging();
     report(match cli.command {
         Command::Jobmanager(args) => roles::job_manager(&args),
@@ -63,6 +66,19 @@ pub fn main() -> ExitCode {
         Command::Info(args) => jobs::info(&args),
         Command::Generate(args) => generate::generate(&args),
     })
+}
+
+/// Wrong usage, or help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    let action = std::env::args().nth(1).unwrap_or_default();
+    let names_a_job = matches!(action.as_str(), "run" | "info");
+    if names_a_job && error.kind() == clap::error::ErrorKind::InvalidSubcommand {
+        use std::io::Write;
+        let jobs = "no such built-in job: there is `nexmark`. A job of your own is a program: run its binary";
+        drop(writeln!(std::io::stderr(), "\n{jobs}"));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Turns a result into an exit code, with the error on standard error.
@@ -99,6 +115,7 @@ pub(crate) fn init_logging() {
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init();
     debug_assert!(logging.is_ok(), "logging is set up once");
 }

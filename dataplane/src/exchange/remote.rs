@@ -56,6 +56,8 @@ pub struct RemoteSender {
     queue: RefCell<VecDeque<Buffer>>,
     /// Frames that the consumer allows. Written by the connection.
     credit: Cell<u32>,
+    /// The consumer has claimed the channel (its first grant); before that not even free frames may leave.
+    claimed: Cell<bool>,
     sequence: Cell<u64>,
     /// Listed in `Shared::ready`.
     listed: Cell<bool>,
@@ -109,6 +111,9 @@ impl RemoteSender {
 
     /// The next buffer that may leave now, with its frame.
     fn next_frame(&self) -> Option<(Frame, Buffer)> {
+        if !self.claimed.get() {
+            return None;
+        }
         let mut queue = self.queue.borrow_mut();
         let free = queue.front()?.records() == 0;
         if !free {
@@ -316,6 +321,7 @@ impl Connection {
             number,
             queue: RefCell::default(),
             credit: Cell::new(0),
+            claimed: Cell::new(false),
             sequence: Cell::new(0),
             listed: Cell::new(false),
             swallowing: Cell::new(false),
@@ -604,6 +610,7 @@ impl Connection {
             format!("{count} more credit for channel {channel} exceeds {CHANNEL_CREDIT}")
         })?;
         sender.credit.set(credit);
+        sender.claimed.set(true);
         if !sender.queue.borrow().is_empty() {
             sender.list();
         }

@@ -213,7 +213,7 @@ pub fn start(
     let helpers = CpuSet::online().map_err(|error| cannot("CPUs are unknown", &error))?;
     let helpers = helpers.filter(|location| config.housekeeping.contains(&location.cpu));
     let mut builder = LocalExecutorBuilder::new(GlommioPlacement::Fixed(config.cpu))
-        .name(&format!("rf-core-{}", config.index))
+        .name(&format!("rf-help-{}", config.index))
         // The core's own ring moves data; glommio's registered memory would only be pinned for nothing.
         .io_memory(64 << 10)
         .blocking_thread_pool_placement(PoolPlacement::Fenced(1, helpers));
@@ -229,6 +229,7 @@ pub fn start(
     let executor = builder.spawn(move || async move {
         match Core::new(index, spin, commands, events, Arc::clone(&bell), core_pool) {
             Ok(core) => {
+                name_thread(index);
                 drop(started.send(Ok(rustix::thread::gettid().as_raw_nonzero().get())));
                 core.run().await;
             }
@@ -655,6 +656,15 @@ impl Wiring for Core {
             None => drop(self.expected.insert(key, Rc::clone(&receiver))),
         }
         receiver
+    }
+}
+
+/// Names the core's thread; the executor's helper thread keeps the name that glommio gave both.
+fn name_thread(index: usize) {
+    if let Ok(name) = std::ffi::CString::new(format!("rf-core-{index}"))
+        && let Err(error) = rustix::thread::set_name(&name)
+    {
+        tracing::debug!("data core {index} keeps its thread's name: {error}");
     }
 }
 

@@ -224,6 +224,8 @@ pub fn confine_to_housekeeping(placement: &Placement) -> std::io::Result<()> {
 /// One thread as the kernel sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThreadPlacement {
+    /// Its id, as in /proc.
+    pub id: i32,
     /// Its name.
     pub name: String,
     /// CPUs it may run on.
@@ -237,24 +239,23 @@ pub struct ThreadPlacement {
 pub fn threads() -> std::io::Result<Vec<ThreadPlacement>> {
     let mut threads = Vec::new();
     for entry in std::fs::read_dir("/proc/self/task")? {
+        let path = entry?.path();
         // A thread may end while we look.
-        let Ok(status) = std::fs::read_to_string(entry?.path().join("status")) else {
+        let Ok(status) = std::fs::read_to_string(path.join("status")) else {
             continue;
         };
         let field = |name: &str| {
-            status
-                .lines()
+            let mut lines = status.lines();
+            lines
                 .find_map(|line| line.strip_prefix(name))
                 .map(str::trim)
                 .unwrap_or_default()
         };
-        let allowed = field("Cpus_allowed_list:")
-            .parse::<CpuList>()
-            .map(|list| list.0)
-            .unwrap_or_default();
+        let allowed = field("Cpus_allowed_list:").parse::<CpuList>();
         threads.push(ThreadPlacement {
+            id: field("Pid:").parse().unwrap_or_default(),
             name: field("Name:").to_owned(),
-            allowed,
+            allowed: allowed.map(|list| list.0).unwrap_or_default(),
         });
     }
     Ok(threads)
@@ -269,24 +270,18 @@ pub struct Verification {
     pub broken: Vec<String>,
 }
 
-/// Name of the thread of data core `index`.
-#[must_use]
-pub fn data_thread_name(index: usize) -> String {
-    format!("rf-core-{index}")
-}
-
 /// Checks the promises: each data thread may run on exactly its CPU, nobody else on a data core (unless the sets overlap),
-/// enough lockable memory for the rings.
+/// enough lockable memory for the rings. `data_threads` are the ids of the data cores' threads, in order.
 ///
 /// # Errors
 /// /proc cannot be read.
-pub fn verify(placement: &Placement) -> std::io::Result<Verification> {
+pub fn verify(placement: &Placement, data_threads: &[i32]) -> std::io::Result<Verification> {
     let threads = threads()?;
     let mut table = Vec::new();
     let mut broken = Vec::new();
     for (index, cpu) in placement.data.iter().enumerate() {
-        let name = data_thread_name(index);
-        let found = threads.iter().find(|thread| thread.name == name);
+        let id = data_threads.get(index);
+        let found = threads.iter().find(|thread| Some(&thread.id) == id);
         let allowed = found
             .map(|thread| thread.allowed.clone())
             .unwrap_or_default();
@@ -312,7 +307,7 @@ pub fn verify(placement: &Placement) -> std::io::Result<Verification> {
         .any(|cpu| placement.data.contains(cpu));
     let foreign = threads
         .iter()
-        .filter(|thread| !thread.name.starts_with("rf-core-"));
+        .filter(|thread| !data_threads.contains(&thread.id));
     let strays: Vec<String> = foreign
         .filter(|thread| {
             thread

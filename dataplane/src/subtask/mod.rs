@@ -47,6 +47,8 @@ pub enum Turn {
 pub enum Head {
     /// A source.
     Source {
+        /// Name of the operator, for messages.
+        name: String,
         /// The reader.
         reader: Box<dyn SourceReader>,
         /// Watermarks of its splits.
@@ -247,6 +249,7 @@ impl Subtask {
 
     fn take_from_source(&mut self, now_ns: u64) -> Result<Turn> {
         let Head::Source {
+            name,
             reader,
             watermarks,
             assigner,
@@ -265,7 +268,9 @@ impl Subtask {
             bad_records: 0,
             origin_ns: 0,
         };
-        let progress = reader.poll(SOURCE_POLL_RECORDS, &mut output)?;
+        let progress = reader
+            .poll(SOURCE_POLL_RECORDS, &mut output)
+            .map_err(|error| error.at_operator(name))?;
         let (records, origin_ns) = (output.records, output.origin_ns);
         add(&self.metrics.source_records, records);
         add(&self.metrics.bad_records, output.bad_records);

@@ -130,6 +130,7 @@ impl SubtaskSpec {
                     .map_err(|error| error.at_operator(&self.source_name))?;
                 let watermarks = SplitWatermarks::new(policy, splits, context.clock.now_ns());
                 Head::Source {
+                    name: self.source_name.clone(),
                     reader,
                     watermarks,
                     assigner,

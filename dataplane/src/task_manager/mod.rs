@@ -141,7 +141,8 @@ impl TaskManager {
             .map_err(|error| {
                 Error::deployment(format!("cannot start the control thread: {error}"))
             })?;
-        let verification = placement::verify(placement)
+        let data_threads: Vec<i32> = cores.iter().map(CoreHandle::thread_id).collect();
+        let verification = placement::verify(placement, &data_threads)
             .map_err(|error| Error::deployment(format!("cannot verify the placement: {error}")))?;
         let mut task_manager = Self {
             id,

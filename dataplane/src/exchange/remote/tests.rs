@@ -128,6 +128,38 @@ fn a_stopped_channel_stops_at_its_credit_and_its_neighbour_flows_on() {
 }
 
 #[test]
+fn nothing_leaves_before_the_consumer_claims_the_channel() {
+    let (a, b) = pair();
+    let pool = BufferPool::new(16);
+    let mut out = Connection::new(a, Direction::Outgoing, "tm-2".into(), pool.clone());
+    let mut into = Connection::new(b, Direction::Incoming, "tm-1".into(), pool);
+    let sender = out.open(&key(0));
+    // A control element needs no credit, but somebody to take it.
+    let mut end = Buffer::on_heap(0);
+    assert!(end.push_control(Control::EndOfInput));
+    assert!(sender.push(end).is_ok());
+    let receiver = Rc::new(RemoteReceiver::default());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut number = None;
+    let mut sweeps_unclaimed = 0;
+    while receiver.is_empty() {
+        assert!(Instant::now() < deadline);
+        drop(out.sweep());
+        for Notice::Opened { number: opened, .. } in into.sweep().notices {
+            number = Some(opened);
+        }
+        assert_eq!((out.broken(), into.broken()), (None, None));
+        if let Some(number) = number {
+            sweeps_unclaimed += 1;
+            if sweeps_unclaimed == 100 {
+                into.claim(number, &receiver);
+            }
+        }
+    }
+    assert!(sweeps_unclaimed >= 100);
+}
+
+#[test]
 fn a_consumer_that_leaves_lets_its_producer_go() {
     let mut ends = Ends::new();
     let sender = ends.out.open(&key(0));

@@ -1,0 +1,471 @@
+//! Processes that die, placement, and bad input: what a user runs into.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait for conditions with a deadline"
+)]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use support::{Cluster, Process, Tm, cpus, fails, get, ringflow, run_job, wait_for};
+
+#[path = "../support/mod.rs"]
+mod support;
+
+const ENDLESS: [&str; 6] = ["nexmark", "q5", "--events", "0", "--rate", "100000"];
+
+fn submit(cluster: &Cluster, parallelism: &str) -> String {
+    let arguments = [
+        &[
+            "run",
+            "-d",
+            "-o",
+            "json",
+            "-m",
+            &cluster.rest,
+            "-p",
+            parallelism,
+        ],
+        &ENDLESS[..],
+    ]
+    .concat();
+    let output = ringflow(&arguments);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let job = answer["job_id"].as_str().unwrap().to_owned();
+    let client = cluster.client();
+    wait_for("the job to run and read", Duration::from_secs(30), || {
+        let progress = client.progress(&job).ok()?;
+        eprintln!(
+            "{} {} {}",
+            progress.state, progress.running_time, progress.records_in
+        );
+        (progress.running_time > 0 && progress.records_in > 10_000).then_some(())
+    });
+    job
+}
+
+fn state(cluster: &Cluster, job: &str) -> String {
+    cluster.get(&format!("/jobs/{job}"))["state"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_task_manager_killed_mid_job_fails_the_job_within_5_s_and_leaves_the_other_free() {
+    let mut cluster = Cluster::start(&[Tm { slots: 1 }, Tm { slots: 1 }]);
+    let job = submit(&cluster, "2");
+    let killed = Instant::now();
+    cluster.task_managers[1].kill9();
+    wait_for("the job to be FAILED", Duration::from_secs(5), || {
+        (state(&cluster, &job) == "FAILED").then_some(())
+    });
+    let took = killed.elapsed();
+    let exceptions = cluster.get(&format!("/jobs/{job}/exceptions"));
+    let root = &exceptions["exceptionHistory"]["entries"][0];
+    let cause = root["stacktrace"].as_str().unwrap();
+    assert!(
+        cause.contains("tm-2") && cause.contains("lost"),
+        "{exceptions:#}"
+    );
+    let list = ringflow(&["list", "-m", &cluster.rest]);
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("FAILED") && list.contains("tm-2"), "{list}");
+    eprintln!(
+        "FAILED {} ms after kill -9; list says:\n{list}",
+        took.as_millis()
+    );
+    // The other TaskManager is free and runs the next job.
+    cluster.wait_for_slots(1, 1);
+    let (_, summary) = run_job(&[
+        "-m",
+        &cluster.rest,
+        "-p",
+        "1",
+        "nexmark",
+        "q5",
+        "--events",
+        "100000",
+    ]);
+    assert_eq!(summary["state"], "FINISHED");
+}
+
+#[test]
+fn a_cancelled_job_ends_and_frees_its_slots() {
+    let cluster = Cluster::start(&[Tm { slots: 2 }]);
+    let job = submit(&cluster, "2");
+    let output = ringflow(&["cancel", "-m", &cluster.rest, &job]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    wait_for("the job to be CANCELED", Duration::from_secs(10), || {
+        (state(&cluster, &job) == "CANCELED").then_some(())
+    });
+    cluster.wait_for_slots(2, 2);
+    assert!(
+        fails(&[
+            "cancel",
+            "-m",
+            &cluster.rest,
+            "00000000000000000000000000000000"
+        ])
+        .contains("00000000000000000000000000000000")
+    );
+}
+
+#[test]
+fn task_managers_come_back_after_their_job_manager_and_take_jobs_again() {
+    let mut cluster = Cluster::start(&[Tm { slots: 1 }, Tm { slots: 1 }]);
+    submit(&cluster, "2");
+    let (rpc, rest) = (cluster.rpc.clone(), cluster.rest.clone());
+    let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+    cluster.job_manager.kill9();
+    let (rpc_port, rest_port) = (port(&rpc), port(&rest));
+    cluster.job_manager = Process::start(&[
+        "jobmanager",
+        "--rpc-port",
+        &rpc_port,
+        "--rest-port",
+        &rest_port,
+    ]);
+    cluster.job_manager.line("JobManager ready: ");
+    cluster.wait_for_slots(2, 2);
+    let (_, summary) = run_job(&[
+        "-m", &rest, "-p", "2", "nexmark", "q5", "--events", "100000",
+    ]);
+    assert_eq!(summary["state"], "FINISHED");
+}
+
+#[test]
+fn a_task_manager_that_is_told_to_stop_leaves_at_once() {
+    let mut cluster = Cluster::start(&[Tm { slots: 1 }]);
+    cluster.task_managers[0].signal("-TERM");
+    let status = cluster.task_managers[0].wait(Duration::from_secs(10));
+    assert!(status.success());
+    cluster.wait_for_slots(0, 0);
+}
+
+/// Name and allowed CPUs of each thread of a process.
+fn threads(pid: u32) -> Vec<(String, String)> {
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map_while(Result::ok)
+    {
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        threads.push((field("Name:"), field("Cpus_allowed_list:")));
+    }
+    threads
+}
+
+#[test]
+fn data_threads_run_on_one_cpu_each_and_no_other_thread_shares_it() {
+    let cpus = cpus();
+    if cpus.len() < 2 {
+        eprintln!("SKIPPED: needs 2 CPUs, this process may use {cpus:?}");
+        return;
+    }
+    let Some(broker) = support::kafka::broker() else {
+        return;
+    };
+    let (input, output) = (broker.topic("in", 2), broker.topic("out", 1));
+    let mut cluster = Cluster::start(&[]);
+    let (data, housekeeping) = (cpus[1].to_string(), cpus[0].to_string());
+    let arguments = [
+        "taskmanager",
+        "-m",
+        &cluster.rpc,
+        "--id",
+        "tm-1",
+        "--cores",
+        &data,
+        "--housekeeping-cores",
+        &housekeeping,
+        "--slots",
+        "2",
+        "--strict",
+    ];
+    cluster.task_managers.push(Process::start(&arguments));
+    cluster.wait_for_slots(2, 2);
+    // A job from Kafka to Kafka, so that librdkafka's threads are there too.
+    let job = [
+        "run",
+        "-d",
+        "-m",
+        &cluster.rest,
+        "-p",
+        "2",
+        "nexmark",
+        "q0",
+        "--source",
+        "kafka",
+        "--topic",
+        &input,
+        "--unbounded",
+        "--sink",
+        "kafka",
+        "--output-topic",
+        &output,
+        "--bootstrap-servers",
+        &broker.address,
+    ];
+    assert!(ringflow(&job).status.success());
+    let pid = cluster.task_managers[0].pid();
+    let found = wait_for("librdkafka's threads", Duration::from_secs(30), || {
+        let threads = threads(pid);
+        let kafka = threads
+            .iter()
+            .filter(|(name, _)| name.starts_with("rdk:"))
+            .count();
+        (kafka >= 6).then_some(threads)
+    });
+    let mut census: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for (name, allowed) in &found {
+        let on_data_core = name == "rf-core-0";
+        assert_eq!(
+            allowed,
+            if on_data_core { &data } else { &housekeeping },
+            "thread `{name}` of {found:#?}"
+        );
+        *census.entry((name.clone(), allowed.clone())).or_default() += 1;
+    }
+    assert_eq!(
+        found.iter().filter(|(name, _)| name == "rf-core-0").count(),
+        1,
+        "{found:#?}"
+    );
+    eprintln!("threads of the TaskManager (name, CPU): {census:#?}");
+    let table = cluster.task_managers[0].stdout.lock().unwrap().join("\n");
+    assert!(
+        table.contains(&format!("CPU {data}, 2 slots"))
+            && table.contains("foreign threads on data cores  0"),
+        "{table}"
+    );
+}
+
+#[test]
+fn bad_flags_are_refused_with_what_to_do() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (
+            &["run", "frobnicate"],
+            &["unrecognized subcommand 'frobnicate'", "nexmark"],
+        ),
+        (&["run", "nexmark", "q99"], &["q99", "q0"]),
+        (
+            &["run", "nexmark", "q0", "--sink", "kafka"],
+            &["--bootstrap-servers"],
+        ),
+        (
+            &["run", "nexmark", "q0", "--topic", "x"],
+            &["--topic is for --source kafka"],
+        ),
+        (
+            &[
+                "run",
+                "nexmark",
+                "q0",
+                "--source",
+                "kafka",
+                "--topic",
+                "x",
+                "--bootstrap-servers",
+                "h:1",
+                "--rate",
+                "5",
+            ],
+            &["--rate is for --source generator"],
+        ),
+        (
+            &["run", "-d", "nexmark", "q0"],
+            &["--detached needs --jobmanager"],
+        ),
+        (
+            &[
+                "run",
+                "--cores",
+                "0",
+                "--slots",
+                "3",
+                "--slots-per-core",
+                "2",
+                "nexmark",
+                "q0",
+            ],
+            &["--slots 3 contradicts", "leave one out"],
+        ),
+        (&["run", "--cores", "4000-3", "nexmark", "q0"], &["4000-3"]),
+        (
+            &["run", "--cores", "900", "nexmark", "q0"],
+            &["CPU 900", "may only use"],
+        ),
+        (
+            &["run", "--spin", "soon", "nexmark", "q0"],
+            &["always, never, auto"],
+        ),
+        (
+            &["run", "-m", "127.0.0.1:9", "--slots", "2", "nexmark", "q0"],
+            &["for the local environment"],
+        ),
+        (
+            &["run", "-m", "127.0.0.1:9", "nexmark", "q0"],
+            &["cannot reach", "127.0.0.1:9", "8081"],
+        ),
+        (
+            &["list", "-m", "127.0.0.1:9"],
+            &["cannot reach", "ringflow jobmanager"],
+        ),
+        (
+            &[
+                "jobmanager",
+                "--heartbeat-interval-ms",
+                "5000",
+                "--heartbeat-timeout-ms",
+                "1000",
+            ],
+            &["must be greater"],
+        ),
+        (
+            &["taskmanager", "--cores", "0", "--data-ports", "5,6"],
+            &["2 ports for 1 data cores"],
+        ),
+        (
+            &["generate", "nexmark", "--topic", "x"],
+            &["--bootstrap-servers"],
+        ),
+        (
+            &["generate", "nexmark", "--file", "/no/such/folder/x"],
+            &["cannot write /no/such/folder/x"],
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let error = fails(arguments);
+        for part in *expected {
+            assert!(error.contains(part), "{arguments:?} says: {error}");
+        }
+    }
+}
+
+#[test]
+fn more_slots_than_exist_are_refused_with_their_number() {
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let error = fails(&["run", "-m", &cluster.rest, "-p", "4", "nexmark", "q0"]);
+    for part in ["4 slots", "1 exist", "-p", "--slots"] {
+        assert!(error.contains(part), "{error}");
+    }
+    eprintln!("{error}");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let error = fails(&["jobmanager", "--rpc-port", "0", "--rest-port", &port]);
+    assert!(
+        error.contains(&port) && error.contains("in use") && error.contains("--rest-port"),
+        "{error}"
+    );
+    let error = fails(&["taskmanager", "--slots", "1", "--data-ports", &port]);
+    assert!(
+        error.contains(&port) && error.contains("in use") && error.contains("--data-ports"),
+        "{error}"
+    );
+}
+
+#[test]
+fn garbage_on_any_port_is_refused_and_the_cluster_works_on() {
+    use std::io::Write;
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let ready = cluster.task_managers[0].stdout.lock().unwrap().join("\n");
+    let data = ready
+        .lines()
+        .find(|line| line.starts_with("TaskManager ready"))
+        .and_then(|line| line.split_once(" data "))
+        .unwrap()
+        .1
+        .to_owned();
+    for address in [&data, &cluster.rpc, &cluster.rest] {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"", b"RING"] {
+            let mut socket = std::net::TcpStream::connect(address).unwrap();
+            drop(socket.write_all(garbage));
+        }
+    }
+    let (status, answer) = get(&format!("http://{}/jobs/not-an-id", cluster.rest));
+    assert!(
+        (400..500).contains(&status) && answer["errors"].is_array(),
+        "{status} {answer}"
+    );
+    let mut body = ureq::post(format!("http://{}/ringflow/jobs", cluster.rest))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .send(&b"no graph"[..])
+        .unwrap();
+    assert_eq!(
+        body.status().as_u16(),
+        400,
+        "{:?}",
+        body.body_mut().read_to_string()
+    );
+    let (_, summary) = run_job(&["-m", &cluster.rest, "nexmark", "q2", "--events", "100000"]);
+    assert_eq!(summary["state"], "FINISHED");
+}
+
+#[test]
+fn info_prints_the_chained_plan() {
+    let output = ringflow(&["info", "-p", "2", "nexmark", "q5"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = plan["plan"]["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3, "{plan:#}");
+    let text = plan.to_string();
+    assert!(
+        text.contains("nexmark events")
+            && text.contains("bids per auction")
+            && text.contains("HASH"),
+        "{plan:#}"
+    );
+}
+
+#[test]
+fn generated_lines_have_all_fields_and_are_the_same_each_time() {
+    let generate = ["generate", "nexmark", "--events", "100", "--seed", "7"];
+    let (first, second) = (ringflow(&generate), ringflow(&generate));
+    assert_eq!(first.stdout, second.stdout);
+    let lines: Vec<serde_json::Value> = String::from_utf8(first.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 100);
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|event| event["event_type"] == "bid")
+            .count(),
+        92
+    );
+    assert!(
+        lines[0]["emailAddress"].is_string()
+            && lines[1]["itemName"].is_string()
+            && lines[4]["url"].is_string()
+    );
+}

@@ -1,0 +1,155 @@
+//! Nexmark's queries over a million events against an independent batch computation, on every shape of cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ringflow::nexmark::NexmarkConfig;
+
+use support::nexmark_batch::{Digest, Query, digest, first_events};
+use support::{Cluster, Process, Tm, run_job, wait_for};
+
+#[path = "../support/mod.rs"]
+mod support;
+
+const EVENTS: u64 = 1_000_000;
+const QUERIES: [(&str, Query); 4] = [
+    ("q0", Query::Q0),
+    ("q1", Query::Q1),
+    ("q2", Query::Q2),
+    ("q5", Query::Q5),
+];
+
+fn expected(name: &str) -> Digest {
+    static ANSWERS: OnceLock<Vec<(&str, Digest)>> = OnceLock::new();
+    let answers = ANSWERS.get_or_init(|| {
+        let answer = |query| digest(query, first_events(NexmarkConfig::default(), EVENTS));
+        QUERIES
+            .iter()
+            .map(|(name, query)| (*name, answer(*query)))
+            .collect()
+    });
+    answers.iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+fn digest_of<'a>(rows: impl IntoIterator<Item = &'a String>) -> Digest {
+    Digest::of(rows.into_iter().map(String::as_str))
+}
+
+#[test]
+fn queries_in_one_process_equal_the_batch_answer_at_parallelism_1_2_4() {
+    for (query, _) in QUERIES {
+        for parallelism in ["1", "2", "4"] {
+            let events = EVENTS.to_string();
+            let (rows, summary) = run_job(&[
+                "-p",
+                parallelism,
+                "nexmark",
+                query,
+                "--sink",
+                "print",
+                "--events",
+                &events,
+            ]);
+            let answer = expected(query);
+            assert_eq!(
+                digest_of(&rows),
+                answer,
+                "{query} at parallelism {parallelism}"
+            );
+            assert_eq!(summary["records"], EVENTS);
+            assert_eq!(summary["records_out"], answer.rows);
+            eprintln!(
+                "{query} -p {parallelism} in one process: {} rows equal the batch answer",
+                answer.rows
+            );
+        }
+    }
+}
+
+/// Runs every query on a cluster of two TaskManagers, whose printed rows together are the answer.
+fn on_two_task_managers(slots: u32, parallelisms: &[&str]) {
+    let cluster = Cluster::start(&[Tm { slots }, Tm { slots }]);
+    let events = EVENTS.to_string();
+    for (query, _) in QUERIES {
+        for parallelism in parallelisms {
+            let job = [
+                "-m",
+                &cluster.rest,
+                "-p",
+                parallelism,
+                "nexmark",
+                query,
+                "--sink",
+                "print",
+                "--events",
+                &events,
+            ];
+            let (_, summary) = run_job(&job);
+            let answer = expected(query);
+            let printed = |process: &Process| {
+                process
+                    .stdout
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .filter(|line| line.starts_with('{'))
+                    .count()
+            };
+            wait_for("all rows to be printed", Duration::from_secs(30), || {
+                let rows: usize = cluster.task_managers.iter().map(printed).sum();
+                (rows as u64 >= answer.rows).then_some(())
+            });
+            let mut rows = Vec::new();
+            for task_manager in &cluster.task_managers {
+                let mut lines = task_manager.stdout.lock().unwrap();
+                rows.extend(lines.extract_if(.., |line| line.starts_with('{')));
+            }
+            assert_eq!(
+                digest_of(&rows),
+                answer,
+                "{query} at parallelism {parallelism} on 2 x {slots} slots"
+            );
+            assert_eq!(summary["records_out"], answer.rows);
+            eprintln!(
+                "{query} -p {parallelism} on 2 TaskManagers x {slots} slots: {} rows equal the batch answer",
+                answer.rows
+            );
+        }
+        cluster.wait_for_slots(2 * slots, 2 * slots);
+    }
+}
+
+#[test]
+fn queries_on_two_task_managers_with_one_slot_equal_the_batch_answer() {
+    on_two_task_managers(1, &["1", "2"]);
+}
+
+#[test]
+fn queries_on_two_task_managers_with_two_slots_equal_the_batch_answer() {
+    on_two_task_managers(2, &["1", "2", "4"]);
+}
+
+#[test]
+fn a_paced_job_reports_latency_from_the_scheduled_time() {
+    let (_, summary) = run_job(&[
+        "-p", "2", "nexmark", "q0", "--events", "20000", "--rate", "20000",
+    ]);
+    let seconds = summary["seconds"].as_f64().unwrap();
+    assert!(
+        (0.9..5.0).contains(&seconds),
+        "20 000 events at 20 000/s took {seconds} s"
+    );
+    let latency = &summary["latency_us"];
+    let quantiles =
+        ["p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| latency[name].as_u64().unwrap());
+    assert!(quantiles[0] > 0 && quantiles.is_sorted(), "{latency}");
+    for field in [
+        "records_per_second",
+        "cpu_seconds",
+        "records_per_cpu_second",
+    ] {
+        assert!(summary[field].as_f64().unwrap() > 0.0, "{field}: {summary}");
+    }
+}
