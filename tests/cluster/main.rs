@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use ringflow::nexmark::NexmarkConfig;
+use support::nexmark_batch::{Query, first_events, lines};
 use support::{Cluster, Process, Tm, cpus, fails, get, ringflow, run_job, wait_for};
 
 #[path = "../support/mod.rs"]
@@ -467,5 +469,117 @@ fn generated_lines_have_all_fields_and_are_the_same_each_time() {
         lines[0]["emailAddress"].is_string()
             && lines[1]["itemName"].is_string()
             && lines[4]["url"].is_string()
+    );
+}
+
+#[test]
+fn the_readmes_first_command_ends_with_the_top_auctions_and_their_latency() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("## Run it").nth(1).unwrap();
+    let command = section.split("```").nth(1).unwrap().lines().nth(1).unwrap();
+    // A release build of this very line is checked by hand before a release; here the same arguments run in the test build.
+    let arguments: Vec<&str> = command
+        .strip_prefix("cargo run --release -- ")
+        .unwrap()
+        .split(' ')
+        .collect();
+    assert_eq!(arguments, ["run", "nexmark", "q5", "--events", "1000000"]);
+    let output = ringflow(&arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("\"auction\""))
+        .collect();
+    assert_eq!(rows.len(), 10, "{text}");
+    // The ten greatest of the batch answer over these events, in their order.
+    let count = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["num"].as_u64().unwrap();
+    let mut counts: Vec<u64> = lines(Query::Q5, first_events(NexmarkConfig::default(), 1_000_000)).iter().map(|row| count(row)).collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(rows.iter().map(|row| count(row)).collect::<Vec<u64>>(), counts[..10], "{text}");
+    assert!(
+        text.contains("latency, source to sink, microseconds") && text.contains("p99.99"),
+        "{text}"
+    );
+    eprintln!("{text}");
+}
+
+#[test]
+fn a_program_is_its_own_cluster() {
+    let program = std::path::Path::new(support::BINARY)
+        .with_file_name("examples")
+        .join("last_digit");
+    assert!(
+        program.exists(),
+        "{} is built with the tests (`cargo test --workspace`)",
+        program.display()
+    );
+    let mut job_manager = Process::start_program(
+        &program,
+        &["jobmanager", "--rpc-port", "0", "--rest-port", "0"],
+    );
+    let ready = job_manager.line("JobManager ready: rpc ");
+    let (rpc, rest) = ready.split_once(" rest ").unwrap();
+    let task_manager = |id: &str, cpu: usize| {
+        let arguments = [
+            "taskmanager",
+            "-m",
+            rpc,
+            "--id",
+            id,
+            "--cores",
+            &cpu.to_string(),
+            "--slots",
+            "1",
+        ];
+        Process::start_program(&program, &arguments)
+    };
+    let cpus = cpus();
+    let task_managers = [
+        task_manager("tm-1", cpus[0]),
+        task_manager("tm-2", cpus[cpus.len() - 1]),
+    ];
+    let client = ringflow::cli::client::RestClient::new(rest);
+    wait_for("both TaskManagers", Duration::from_secs(30), || {
+        (client.slots().ok()? == (2, 2)).then_some(())
+    });
+    let mut job = Process::start_program(&program, &["-m", rest, "-p", "2", "-o", "json"]);
+    assert!(
+        job.wait(Duration::from_secs(60)).success(),
+        "{:#?}",
+        job.stderr.lock().unwrap()
+    );
+    let lines: usize = wait_for(
+        "100 rows on the TaskManagers",
+        Duration::from_secs(10),
+        || {
+            let rows = |process: &Process| {
+                process
+                    .stdout
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .filter(|line| {
+                        line.starts_with("WindowResult") && line.contains("value: 10000")
+                    })
+                    .count()
+            };
+            let rows = task_managers.iter().map(rows).sum();
+            (rows == 100).then_some(rows)
+        },
+    );
+    assert_eq!(lines, 100);
+    // A cluster that is another program says so.
+    let stranger = Cluster::start(&[Tm { slots: 1 }]);
+    let mut job = Process::start_program(&program, &["-m", &stranger.rest]);
+    assert!(!job.wait(Duration::from_secs(60)).success());
+    let error = job.stderr.lock().unwrap().join("\n");
+    assert!(
+        error.contains("cannot run program `count by last digit`") && error.contains("taskmanager"),
+        "{error}"
     );
 }

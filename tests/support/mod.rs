@@ -70,7 +70,11 @@ fn collect(stream: impl Read + Send + 'static) -> (Arc<Mutex<Vec<String>>>, Join
 
 impl Process {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
+        Self::start_program(BINARY, arguments)
+    }
+
+    pub fn start_program(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .stdin(Stdio::null())

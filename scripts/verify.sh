@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The gate that only reads: formatting, lints, generated code, scripts. `scripts/fix.sh` writes what can be written.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --all --check
+cargo clippy --workspace --all-targets -- -D warnings
+scripts/gen_schemas.sh --check
+for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+echo "verify: all good"
