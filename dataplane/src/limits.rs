@@ -36,8 +36,8 @@ pub const CREDIT_STEP: u32 = CHANNEL_CREDIT / 4;
 /// Buffers of one core's pool when the user says nothing: 64 MiB, Flink's minimum of network memory.
 pub const POOL_BUFFERS_DEFAULT: usize = (64 << 20) / BUFFER_BYTES;
 
-/// Channels that a peer may announce on one connection before their consumers are deployed here.
-pub const UNCLAIMED_CHANNELS_MAX: usize = 1 << 16;
+/// Channels that may be open on one connection at a time: 256 subtasks here x 256 there. Beyond it the peer is at fault.
+pub const OPEN_CHANNELS_MAX: usize = 1 << 16;
 
 /// Records that one source poll may emit before other subtasks of the core get their turn.
 pub const SOURCE_POLL_RECORDS: usize = 512;

@@ -497,10 +497,21 @@ fn the_readmes_first_command_ends_with_the_top_auctions_and_their_latency() {
         .collect();
     assert_eq!(rows.len(), 10, "{text}");
     // The ten greatest of the batch answer over these events, in their order.
-    let count = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["num"].as_u64().unwrap();
-    let mut counts: Vec<u64> = lines(Query::Q5, first_events(NexmarkConfig::default(), 1_000_000)).iter().map(|row| count(row)).collect();
+    let count = |row: &str| {
+        serde_json::from_str::<serde_json::Value>(row).unwrap()["num"]
+            .as_u64()
+            .unwrap()
+    };
+    let mut counts: Vec<u64> = lines(Query::Q5, first_events(NexmarkConfig::default(), 1_000_000))
+        .iter()
+        .map(|row| count(row))
+        .collect();
     counts.sort_unstable_by(|a, b| b.cmp(a));
-    assert_eq!(rows.iter().map(|row| count(row)).collect::<Vec<u64>>(), counts[..10], "{text}");
+    assert_eq!(
+        rows.iter().map(|row| count(row)).collect::<Vec<u64>>(),
+        counts[..10],
+        "{text}"
+    );
     assert!(
         text.contains("latency, source to sink, microseconds") && text.contains("p99.99"),
         "{text}"

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::batch::Buffer;
 use crate::exchange::local::LocalQueue;
-use crate::exchange::remote::{RemoteReceiver, RemoteSender};
+use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::exchange::ring::{Consumer, Producer};
 use crate::runtime::doorbell::Doorbell;
 
@@ -21,7 +21,7 @@ pub enum ChannelSender {
     /// To another core of this process, whose bell is rung.
     CrossCore(Producer<Buffer>, Arc<Doorbell>),
     /// To another process.
-    Remote(Rc<RemoteSender>),
+    Remote(SenderHandle),
 }
 
 /// The consumer's end.

@@ -10,9 +10,10 @@
 //! sockets are read and written by plain non-blocking calls; an io_uring exchange goes behind the same two ends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
@@ -24,8 +25,8 @@ use rustix::net::{
 use crate::batch::{Buffer, BufferPool};
 use crate::exchange::frame::{ChannelKey, Frame};
 use crate::limits::{
-    CHANNEL_BUFFERS, CHANNEL_CREDIT, CREDIT_STEP, FRAME_HEADER_BYTES, RECEIVE_TURN_BYTES,
-    SEND_FRAMES, UNCLAIMED_CHANNELS_MAX,
+    CHANNEL_BUFFERS, CHANNEL_CREDIT, CREDIT_STEP, FRAME_HEADER_BYTES, OPEN_CHANNELS_MAX,
+    RECEIVE_TURN_BYTES, SEND_FRAMES,
 };
 
 /// Which way data flows.
@@ -44,7 +45,7 @@ struct Shared {
     ready: RefCell<VecDeque<u32>>,
     /// Receivers that owe the producer credit.
     owing: RefCell<Vec<u32>>,
-    /// Receivers whose consumer is gone.
+    /// Channels whose end on this core is gone: the consumer, or the producer with all it sent.
     closed: RefCell<Vec<u32>>,
     broken: RefCell<Option<Rc<str>>>,
 }
@@ -137,6 +138,24 @@ impl RemoteSender {
     }
 }
 
+/// The producer's hold on a remote channel. Letting go closes the channel: behind what it sent, if that is on the wire, at
+/// once if the producer was cut short.
+#[derive(Debug)]
+pub struct SenderHandle(Rc<RemoteSender>);
+
+impl Deref for SenderHandle {
+    type Target = RemoteSender;
+    fn deref(&self) -> &RemoteSender {
+        &self.0
+    }
+}
+
+impl Drop for SenderHandle {
+    fn drop(&mut self) {
+        self.0.shared.closed.borrow_mut().push(self.0.number);
+    }
+}
+
 /// The consumer's end of a remote channel.
 #[derive(Debug, Default)]
 pub struct RemoteReceiver {
@@ -197,8 +216,6 @@ enum Incoming {
         next_sequence: u64,
         credit: u32,
     },
-    /// The consumer is gone: what is still on the wire is dropped.
-    Closed,
 }
 
 /// A frame on its way out.
@@ -242,6 +259,11 @@ pub enum Notice {
         /// What it is.
         key: ChannelKey,
     },
+    /// The producer of a channel has gone; if nobody had claimed it, nobody will.
+    Closed {
+        /// Its number on this connection.
+        number: u32,
+    },
 }
 
 /// What a sweep did.
@@ -261,8 +283,12 @@ pub struct Connection {
     peer: String,
     pool: BufferPool,
     shared: Rc<Shared>,
-    outgoing: Vec<Rc<RemoteSender>>,
-    incoming: Vec<Incoming>,
+    /// Channels by number. Numbers only grow; one that was given out and is not here is closed, and what is still on the
+    /// wire for it is dropped.
+    outgoing: HashMap<u32, Rc<RemoteSender>>,
+    incoming: HashMap<u32, Incoming>,
+    /// Numbers given out so far, by whichever side produces.
+    opened: u32,
     departures: VecDeque<Departure>,
     header: [u8; FRAME_HEADER_BYTES],
     header_filled: usize,
@@ -279,8 +305,9 @@ impl Connection {
             peer,
             pool,
             shared: Rc::default(),
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
+            outgoing: HashMap::new(),
+            incoming: HashMap::new(),
+            opened: 0,
             departures: VecDeque::new(),
             header: [0; FRAME_HEADER_BYTES],
             header_filled: 0,
@@ -314,8 +341,10 @@ impl Connection {
 
     /// Announces a channel to the consuming core; data leaves once it grants credit.
     #[must_use]
-    pub fn open(&mut self, key: &ChannelKey) -> Rc<RemoteSender> {
-        let number = u32::try_from(self.outgoing.len())
+    pub fn open(&mut self, key: &ChannelKey) -> SenderHandle {
+        let number = self.opened;
+        self.opened = number
+            .checked_add(1)
             .expect("fewer than 2^32 channels in a connection's life");
         let sender = Rc::new(RemoteSender {
             number,
@@ -328,7 +357,7 @@ impl Connection {
             in_flight: Cell::new(0),
             shared: Rc::clone(&self.shared),
         });
-        self.outgoing.push(Rc::clone(&sender));
+        self.outgoing.insert(number, Rc::clone(&sender));
         let mut head = Frame::OpenChannel { channel: number }.encode().to_vec();
         head.extend_from_slice(&key.encode());
         self.departures.push_back(Departure {
@@ -336,12 +365,12 @@ impl Connection {
             buffer: None,
             sent: 0,
         });
-        sender
+        SenderHandle(sender)
     }
 
     /// Binds an announced channel to its consumer and grants it credit.
     pub fn claim(&mut self, number: u32, receiver: &Rc<RemoteReceiver>) {
-        let Some(channel) = self.incoming.get_mut(number as usize) else {
+        let Some(channel) = self.incoming.get_mut(&number) else {
             return;
         };
         *receiver.link.borrow_mut() = Some((number, Rc::clone(&self.shared)));
@@ -389,7 +418,7 @@ impl Connection {
         for number in owing {
             if let Some(Incoming::Open {
                 receiver, credit, ..
-            }) = self.incoming.get_mut(number as usize)
+            }) = self.incoming.get_mut(&number)
                 && let Some(receiver) = receiver.upgrade()
             {
                 let owed = receiver.owed.take();
@@ -398,10 +427,14 @@ impl Connection {
             }
         }
         let closed = std::mem::take(&mut *self.shared.closed.borrow_mut());
-        for number in closed {
-            if let Some(channel) = self.incoming.get_mut(number as usize) {
-                *channel = Incoming::Closed;
-                let head = Frame::CloseChannel { channel: number }.encode().to_vec();
+        for channel in closed {
+            let known = match self.direction {
+                Direction::Outgoing => self.outgoing.remove(&channel).is_some(),
+                Direction::Incoming => self.incoming.remove(&channel).is_some(),
+            };
+            // The other end closed it first: it needs no answer.
+            if known {
+                let head = Frame::CloseChannel { channel }.encode().to_vec();
                 self.departures.push_back(Departure {
                     head,
                     buffer: None,
@@ -469,7 +502,9 @@ impl Connection {
             let Some(number) = self.shared.ready.borrow_mut().pop_front() else {
                 return;
             };
-            let sender = Rc::clone(&self.outgoing[number as usize]);
+            let Some(sender) = self.outgoing.get(&number).map(Rc::clone) else {
+                continue;
+            };
             sender.listed.set(false);
             // Without credit the channel leaves the list; the next grant lists it again.
             if let Some((frame, buffer)) = sender.next_frame() {
@@ -553,12 +588,12 @@ impl Connection {
         }
         if self.header_filled == FRAME_HEADER_BYTES {
             self.header_filled = 0;
-            self.on_header()?;
+            self.on_header(swept)?;
         }
         Ok(())
     }
 
-    fn on_header(&mut self) -> Result<(), String> {
+    fn on_header(&mut self, swept: &mut Swept) -> Result<(), String> {
         let frame = Frame::decode(self.header).map_err(|error| error.to_string())?;
         match (frame, self.direction) {
             (Frame::Elements { payload_bytes, .. }, Direction::Incoming) => {
@@ -582,25 +617,50 @@ impl Connection {
             (Frame::Credit { channel, count }, Direction::Outgoing) => {
                 self.on_credit(channel, count)
             }
-            (Frame::CloseChannel { channel }, Direction::Outgoing) => {
-                let sender = self.sender(channel)?;
-                sender.swallowing.set(true);
-                sender.queue.borrow_mut().clear();
-                Ok(())
+            (Frame::CloseChannel { channel }, direction) => {
+                self.on_close(channel, direction, swept)
             }
             (frame, direction) => Err(format!("{frame:?} on an {direction:?} connection")),
         }
     }
 
-    fn sender(&self, channel: u32) -> Result<&RemoteSender, String> {
-        let sender = self.outgoing.get(channel as usize);
-        sender
-            .map(Rc::as_ref)
-            .ok_or_else(|| format!("channel {channel} was never opened"))
+    /// The other end is gone.
+    fn on_close(
+        &mut self,
+        channel: u32,
+        direction: Direction,
+        swept: &mut Swept,
+    ) -> Result<(), String> {
+        self.check_number(channel)?;
+        match direction {
+            Direction::Outgoing => {
+                if let Some(sender) = self.outgoing.remove(&channel) {
+                    sender.swallowing.set(true);
+                    sender.queue.borrow_mut().clear();
+                }
+            }
+            Direction::Incoming => {
+                if self.incoming.remove(&channel).is_some() {
+                    swept.notices.push(Notice::Closed { number: channel });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_number(&self, channel: u32) -> Result<(), String> {
+        if channel < self.opened {
+            Ok(())
+        } else {
+            Err(format!("channel {channel} was never opened"))
+        }
     }
 
     fn on_credit(&mut self, channel: u32, count: u32) -> Result<(), String> {
-        let sender = self.sender(channel)?;
+        self.check_number(channel)?;
+        let Some(sender) = self.outgoing.get(&channel) else {
+            return Ok(());
+        };
         let credit = sender
             .credit
             .get()
@@ -618,10 +678,10 @@ impl Connection {
     }
 
     fn on_open(&mut self, channel: u32, bytes: &[u8], swept: &mut Swept) -> Result<(), String> {
-        if channel as usize != self.incoming.len() || self.incoming.len() >= UNCLAIMED_CHANNELS_MAX
-        {
+        if channel != self.opened || self.incoming.len() >= OPEN_CHANNELS_MAX {
             return Err(format!(
-                "channel {channel} opened out of turn, {} are open",
+                "channel {channel} opened out of turn: {} were opened, {} are open",
+                self.opened,
                 self.incoming.len()
             ));
         }
@@ -630,7 +690,8 @@ impl Connection {
                 .try_into()
                 .map_err(|_| "a channel key of another length".to_owned())?,
         );
-        self.incoming.push(Incoming::Unclaimed);
+        self.opened += 1;
+        self.incoming.insert(channel, Incoming::Unclaimed);
         swept.notices.push(Notice::Opened {
             number: channel,
             key,
@@ -649,22 +710,21 @@ impl Connection {
         else {
             return Ok(());
         };
-        let state = self.incoming.get_mut(channel as usize);
-        let state = state
-            .ok_or_else(|| format!("elements on channel {channel}, which was never opened"))?;
-        let Incoming::Open {
-            receiver,
-            next_sequence,
-            credit,
-        } = state
-        else {
-            // On the wire while the consumer went away.
-            return match state {
-                Incoming::Closed => Ok(()),
-                _ => Err(format!(
+        self.check_number(channel)
+            .map_err(|why| format!("elements: {why}"))?;
+        let (receiver, next_sequence, credit) = match self.incoming.get_mut(&channel) {
+            Some(Incoming::Open {
+                receiver,
+                next_sequence,
+                credit,
+            }) => (receiver, next_sequence, credit),
+            Some(Incoming::Unclaimed) => {
+                return Err(format!(
                     "elements on channel {channel} before it was granted credit"
-                )),
-            };
+                ));
+            }
+            // On the wire while the consumer went away.
+            None => return Ok(()),
         };
         if sequence != *next_sequence {
             return Err(format!(

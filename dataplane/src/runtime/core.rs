@@ -33,8 +33,8 @@ use crate::batch::BufferPool;
 use crate::error::{Error, Result};
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::local::LocalQueue;
-use crate::exchange::remote::{Connection, Direction, Notice, RemoteReceiver};
-use crate::limits::{MAILBOX_COMMANDS, UNCLAIMED_CHANNELS_MAX};
+use crate::exchange::remote::{Connection, Direction, Notice, RemoteReceiver, SenderHandle};
+use crate::limits::MAILBOX_COMMANDS;
 use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::record::EventTime;
 use crate::runtime::clock::Clock;
@@ -467,15 +467,15 @@ impl Core {
         for (id, connection) in &mut self.connections {
             let swept = connection.sweep();
             moved |= swept.progress;
-            for Notice::Opened { number, key } in swept.notices {
-                match self.expected.remove(&key) {
-                    Some(receiver) => connection.claim(number, &receiver),
-                    None if self.unclaimed.len() < UNCLAIMED_CHANNELS_MAX => {
-                        self.unclaimed.insert(key, (*id, number));
-                    }
-                    None => tracing::warn!(
-                        "{UNCLAIMED_CHANNELS_MAX} channels wait for consumers; {key:?} is dropped"
-                    ),
+            for notice in swept.notices {
+                match notice {
+                    Notice::Opened { number, key } => match self.expected.remove(&key) {
+                        Some(receiver) => connection.claim(number, &receiver),
+                        None => drop(self.unclaimed.insert(key, (*id, number))),
+                    },
+                    Notice::Closed { number } => self
+                        .unclaimed
+                        .retain(|_, channel| *channel != (*id, number)),
                 }
             }
             if connection.broken().is_some() {
@@ -615,6 +615,7 @@ impl Core {
                 key.consumer == this || key.producer == this
             }
         };
+        self.half_wired.retain(|key, _| !of(key));
         // Receivers that only this table still holds belong to nobody.
         self.expected
             .retain(|key, receiver| !(of(key) && Rc::strong_count(receiver) == 1));
@@ -633,11 +634,7 @@ impl Wiring for Core {
         }
     }
 
-    fn open_remote(
-        &mut self,
-        connection: ConnectionId,
-        key: ChannelKey,
-    ) -> Result<Rc<crate::exchange::remote::RemoteSender>> {
+    fn open_remote(&mut self, connection: ConnectionId, key: ChannelKey) -> Result<SenderHandle> {
         let found = self.connections.get_mut(&connection);
         let connection = found.ok_or_else(|| {
             Error::deployment("the data connection ended before the subtask was deployed")

@@ -16,7 +16,7 @@ use crate::exchange::frame::ChannelKey;
 use crate::exchange::input_gate::InputGate;
 use crate::exchange::local::LocalQueue;
 use crate::exchange::partitioner::Partitioner;
-use crate::exchange::remote::{RemoteReceiver, RemoteSender};
+use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::exchange::result_partition::ResultPartition;
 use crate::exchange::ring::{Consumer, Producer};
 use crate::operator::Operator;
@@ -36,11 +36,7 @@ pub trait Wiring {
     ///
     /// # Errors
     /// The connection is gone.
-    fn open_remote(
-        &mut self,
-        connection: ConnectionId,
-        key: ChannelKey,
-    ) -> Result<Rc<RemoteSender>>;
+    fn open_remote(&mut self, connection: ConnectionId, key: ChannelKey) -> Result<SenderHandle>;
     /// Expects a channel from another process.
     fn expect_remote(&mut self, key: ChannelKey) -> Rc<RemoteReceiver>;
 }

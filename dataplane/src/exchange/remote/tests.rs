@@ -74,7 +74,10 @@ impl Ends {
         while !done(self) {
             assert!(Instant::now() < deadline, "nothing moved for 10 s");
             let _ = self.out.sweep();
-            for Notice::Opened { number, .. } in self.into.sweep().notices {
+            for notice in self.into.sweep().notices {
+                let Notice::Opened { number, .. } = notice else {
+                    continue;
+                };
                 let receiver = Rc::new(RemoteReceiver::default());
                 self.into.claim(number, &receiver);
                 self.receivers.push(receiver);
@@ -145,7 +148,10 @@ fn nothing_leaves_before_the_consumer_claims_the_channel() {
     while receiver.is_empty() {
         assert!(Instant::now() < deadline);
         drop(out.sweep());
-        for Notice::Opened { number: opened, .. } in into.sweep().notices {
+        for notice in into.sweep().notices {
+            let Notice::Opened { number: opened, .. } = notice else {
+                continue;
+            };
             number = Some(opened);
         }
         assert_eq!((out.broken(), into.broken()), (None, None));
@@ -251,7 +257,10 @@ fn hostile_bytes_end_the_connection_with_the_peers_name_and_nothing_else() {
                 Instant::now() < deadline,
                 "{expected}: the connection lives on"
             );
-            for Notice::Opened { number, .. } in into.sweep().notices {
+            for notice in into.sweep().notices {
+                let Notice::Opened { number, .. } = notice else {
+                    continue;
+                };
                 let receiver = Rc::new(RemoteReceiver::default());
                 into.claim(number, &receiver);
                 claimed.push(receiver);
@@ -301,7 +310,10 @@ fn more_data_than_credit_ends_the_connection() {
     let mut sent = 0;
     while into.broken().is_none() {
         assert!(Instant::now() < deadline);
-        for Notice::Opened { number, .. } in into.sweep().notices {
+        for notice in into.sweep().notices {
+            let Notice::Opened { number, .. } = notice else {
+                continue;
+            };
             into.claim(number, &receiver);
         }
         if receiver.link.borrow().is_some() && sent <= CHANNEL_CREDIT {
@@ -319,4 +331,26 @@ fn more_data_than_credit_ends_the_connection() {
     }
     assert!(into.broken().expect("just seen").contains("without credit"));
     assert_eq!(receiver.queue.borrow().len(), CHANNEL_CREDIT as usize);
+}
+
+#[test]
+fn channels_come_and_go_without_leaving_anything_behind() {
+    let mut ends = Ends::new();
+    for round in 0..300 {
+        let sender = ends.out.open(&key(round));
+        let unclaimed = ends.out.open(&key(round));
+        let consumer_first = round % 2 == 0;
+        ends.until(|ends| ends.receivers.len() == 2);
+        assert!(sender.push(full_buffer(1)).is_ok());
+        ends.until(|ends| ends.receivers[0].pop().is_some());
+        if consumer_first {
+            ends.receivers.clear();
+            drop((sender, unclaimed));
+        } else {
+            drop((sender, unclaimed));
+            ends.receivers.clear();
+        }
+        ends.until(|ends| ends.out.outgoing.is_empty() && ends.into.incoming.is_empty());
+        assert_eq!((ends.out.broken(), ends.into.broken()), (None, None));
+    }
 }
