@@ -77,8 +77,8 @@ pub struct Buffer {
     storage: Storage,
     bytes: usize,
     records: u32,
-    /// Where the last element starts, if it is a watermark: the next one may replace it.
-    trailing_watermark: Option<usize>,
+    /// Start and kind of the last element, if it is a watermark or idleness: the next one may replace it.
+    trailing_watermark: Option<(usize, u32)>,
 }
 
 impl fmt::Debug for Buffer {
@@ -94,7 +94,13 @@ impl Buffer {
     /// A buffer outside any pool, for `bytes_min` bytes of elements.
     #[must_use]
     pub fn on_heap(bytes_min: usize) -> Self {
-        let words = bytes_min.max(BUFFER_BYTES).div_ceil(ELEMENT_ALIGN);
+        Self::exactly(bytes_min.max(BUFFER_BYTES))
+    }
+
+    /// A buffer outside any pool of `bytes`, rounded up to whole elements: for control elements from another process.
+    #[must_use]
+    pub fn exactly(bytes: usize) -> Self {
+        let words = bytes.div_ceil(ELEMENT_ALIGN);
         Self {
             storage: Storage::Heap(vec![0; words]),
             bytes: 0,
@@ -177,7 +183,8 @@ impl Buffer {
         true
     }
 
-    /// Appends a control element, or replaces a trailing watermark by a newer one; false when it does not fit.
+    /// Appends a control element; false when it does not fit. A watermark replaces one that directly precedes it, and
+    /// idleness is replaced by whatever follows; but idleness never hides a watermark that was not read yet.
     pub fn push_control(&mut self, control: Control) -> bool {
         let (kind, timestamp, origin_ns) = match control {
             Control::Watermark {
@@ -190,10 +197,11 @@ impl Buffer {
             } => (KIND_IDLE, 0, origin_ns),
             Control::EndOfInput => (KIND_END_OF_INPUT, 0, 0),
         };
-        let replaces = if kind == KIND_END_OF_INPUT {
-            None
-        } else {
-            self.trailing_watermark
+        let replaces = match (self.trailing_watermark, kind) {
+            (Some((start, _)), KIND_WATERMARK) | (Some((start, KIND_IDLE)), KIND_IDLE) => {
+                Some(start)
+            }
+            _ => None,
         };
         let start = replaces.unwrap_or(self.bytes);
         let end = start + ELEMENT_HEADER_BYTES;
@@ -208,7 +216,7 @@ impl Buffer {
         };
         space.copy_from_slice(bytemuck::bytes_of(&header));
         self.bytes = end;
-        self.trailing_watermark = (kind != KIND_END_OF_INPUT).then_some(start);
+        self.trailing_watermark = (kind != KIND_END_OF_INPUT).then_some((start, kind));
         true
     }
 
@@ -407,7 +415,14 @@ mod tests {
             origin_ns: 1,
         };
         assert!(buffer.push_record(&record(b"abc", 5), 77));
-        assert!(buffer.push_control(at(5)) && buffer.push_control(at(6)));
+        let idle = Control::Watermark {
+            watermark: Watermark::Idle,
+            origin_ns: 0,
+        };
+        assert!(
+            buffer.push_control(at(4)) && buffer.push_control(at(5)) && buffer.push_control(idle)
+        );
+        assert!(buffer.push_control(idle) && buffer.push_control(at(6)));
         assert!(buffer.push_control(Control::EndOfInput));
         let bytes = buffer.bytes();
         assert!(buffer.validate(bytes).is_ok());
@@ -424,9 +439,11 @@ mod tests {
             ),
             (&b"abc"[..], EventTime(5), 77, 9)
         );
-        assert!(
-            matches!(buffer.next_element(&mut offset), Some(Element::Control(c)) if c == at(6))
-        );
+        for expected in [at(5), at(6)] {
+            assert!(
+                matches!(buffer.next_element(&mut offset), Some(Element::Control(c)) if c == expected)
+            );
+        }
         assert!(matches!(
             buffer.next_element(&mut offset),
             Some(Element::Control(Control::EndOfInput))

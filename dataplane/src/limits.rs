@@ -30,6 +30,9 @@ pub const CHANNEL_BUFFERS: usize = 8;
 /// fill a loopback connection.
 pub const CHANNEL_CREDIT: u32 = 16;
 
+/// Room for control elements of a frame that needed no credit, and for those that join them: 20 elements.
+pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
+
 /// Credit is given back in steps of a quarter of the window, so that credit frames stay rare.
 pub const CREDIT_STEP: u32 = CHANNEL_CREDIT / 4;
 
@@ -62,6 +65,9 @@ pub const MAILBOX_COMMANDS: usize = 1024;
 
 /// How long two TaskManagers may take to connect and shake hands.
 pub const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// How long a connected peer may leave data unacknowledged, or keepalive probes unanswered (2 + 3 x 2 s), before it is lost.
+pub const PEER_SILENCE_MS: u32 = 8_000;
 
 /// Rows that a subtask keeps in a TopRows accumulator.
 pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;

@@ -152,7 +152,7 @@ pub fn task_manager(
     });
     match reason {
         Err(why) => bail!(
-            "the JobManager at {} refuses this TaskManager: {why}",
+            "this TaskManager ends: {why} (JobManager at {})",
             args.job_manager
         ),
         Ok(why) => {

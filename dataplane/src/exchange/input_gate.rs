@@ -4,6 +4,8 @@
 //! Invariant: the buffers of one channel come in order; the gate ends when every channel has.
 //! Left out: blocking single channels (barriers will need it).
 
+use std::collections::VecDeque;
+
 use crate::batch::Buffer;
 use crate::element::{Control, Watermark};
 use crate::error::{Error, Result};
@@ -17,15 +19,6 @@ struct InputChannel {
     /// The TaskManager at the other end, for messages.
     peer: String,
     ended: bool,
-}
-
-/// What the subtask should pass into its chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateSignal {
-    /// Event time moved, or all inputs fell idle.
-    Watermark(Watermark),
-    /// Every channel has ended.
-    EndOfInput,
 }
 
 /// All input channels of one subtask.
@@ -77,27 +70,41 @@ impl InputGate {
         self.channels.iter().all(|channel| channel.road.is_empty())
     }
 
-    /// What a control element of `channel` means for the subtask.
+    /// Queues what a control element of `channel` means for the subtask; true when every channel has ended.
     ///
     /// # Errors
     /// An element behind the end of its channel: the peer broke the protocol.
-    pub fn on_control(&mut self, channel: usize, control: Control) -> Result<Option<GateSignal>> {
+    pub fn on_control(
+        &mut self,
+        channel: usize,
+        control: Control,
+        signals: &mut VecDeque<Control>,
+    ) -> Result<bool> {
         let state = &mut self.channels[channel];
         if state.ended {
-            return Err(Error::peer_lost(
-                &state.peer,
-                format!("{control:?} behind the end of input channel {channel}"),
-            ));
+            let why = format!("{control:?} behind the end of input channel {channel}");
+            return Err(Error::peer_lost(&state.peer, why));
         }
         match control {
-            Control::Watermark { watermark, .. } => Ok(self
-                .valve
-                .on_watermark(channel, watermark)
-                .map(GateSignal::Watermark)),
+            Control::Watermark {
+                watermark,
+                origin_ns,
+            } => {
+                let updates = self.valve.on_watermark(channel, watermark);
+                let at = updates.at.map(Watermark::At);
+                let idle = updates.idle.then_some(Watermark::Idle);
+                signals.extend([at, idle].into_iter().flatten().map(|watermark| {
+                    Control::Watermark {
+                        watermark,
+                        origin_ns,
+                    }
+                }));
+                Ok(false)
+            }
             Control::EndOfInput => {
                 state.ended = true;
                 self.open -= 1;
-                Ok((self.open == 0).then_some(GateSignal::EndOfInput))
+                Ok(self.open == 0)
             }
         }
     }

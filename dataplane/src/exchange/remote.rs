@@ -23,10 +23,11 @@ use rustix::net::{
 };
 
 use crate::batch::{Buffer, BufferPool};
+use crate::element::Element;
 use crate::exchange::frame::{ChannelKey, Frame};
 use crate::limits::{
-    CHANNEL_BUFFERS, CHANNEL_CREDIT, CREDIT_STEP, FRAME_HEADER_BYTES, OPEN_CHANNELS_MAX,
-    RECEIVE_TURN_BYTES, SEND_FRAMES,
+    CHANNEL_BUFFERS, CHANNEL_CREDIT, CREDIT_STEP, FRAME_HEADER_BYTES, FREE_BUFFER_BYTES,
+    OPEN_CHANNELS_MAX, RECEIVE_TURN_BYTES, SEND_FRAMES,
 };
 
 /// Which way data flows.
@@ -180,6 +181,35 @@ impl RemoteReceiver {
             }
         }
         Some(buffer)
+    }
+
+    /// Appends a buffer that came in. Control elements behind control elements join them, where watermarks replace each
+    /// other: what waits without credit stays small however many come.
+    fn append(&self, buffer: Buffer, free: bool) {
+        let mut queue = self.queue.borrow_mut();
+        if free && let Some((last, true)) = queue.back_mut() {
+            let mut offset = 0;
+            let mut joined = 0;
+            while let Some(Element::Control(control)) = buffer.next_element(&mut offset) {
+                if !last.push_control(control) {
+                    break;
+                }
+                joined = offset;
+            }
+            if joined == buffer.bytes() {
+                return;
+            }
+            debug_assert!(joined == 0 || offset > joined, "elements join in order");
+            let mut rest = Buffer::exactly(buffer.bytes().max(FREE_BUFFER_BYTES));
+            let mut offset = joined;
+            while let Some(Element::Control(control)) = buffer.next_element(&mut offset) {
+                let fits = rest.push_control(control);
+                debug_assert!(fits, "the rest is no larger than the whole");
+            }
+            queue.push_back((rest, true));
+            return;
+        }
+        queue.push_back((buffer, free));
     }
 
     /// Nothing to take.
@@ -596,8 +626,20 @@ impl Connection {
     fn on_header(&mut self, swept: &mut Swept) -> Result<(), String> {
         let frame = Frame::decode(self.header).map_err(|error| error.to_string())?;
         match (frame, self.direction) {
-            (Frame::Elements { payload_bytes, .. }, Direction::Incoming) => {
-                let buffer = self.pool.take_or_heap(payload_bytes);
+            (
+                Frame::Elements {
+                    payload_bytes,
+                    free,
+                    ..
+                },
+                Direction::Incoming,
+            ) => {
+                // Free frames are not counted by credit, so they take nothing from the pool.
+                let buffer = if free {
+                    Buffer::exactly(payload_bytes.max(FREE_BUFFER_BYTES))
+                } else {
+                    self.pool.take_or_heap(payload_bytes)
+                };
                 self.arrival = Arrival::Elements {
                     frame,
                     buffer,
@@ -744,7 +786,7 @@ impl Connection {
             return Err(format!("channel {channel}: records in a control frame"));
         }
         if let Some(receiver) = receiver.upgrade() {
-            receiver.queue.borrow_mut().push_back((buffer, free));
+            receiver.append(buffer, free);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::element::Control;
 use crate::error::{Error, Result};
 use crate::exchange::channel::ChannelSender;
 use crate::exchange::partitioner::{Partitioner, Target};
-use crate::limits::BUFFER_BYTES;
+use crate::limits::{BUFFER_BYTES, RECORD_BYTES_MAX};
 use crate::metrics::{SubtaskMetrics, add};
 use crate::record::RecordRef;
 
@@ -27,6 +27,17 @@ struct Subpartition {
     road: ChannelSender,
     /// Who is at the other end, for messages.
     peer: String,
+}
+
+impl Subpartition {
+    fn would_flush(&self, idle: bool) -> bool {
+        self.waiting.is_empty()
+            && if idle {
+                self.road.has_room()
+            } else {
+                self.road.is_drained()
+            }
+    }
 }
 
 /// One subtask's output over one edge.
@@ -67,9 +78,15 @@ impl ResultPartition {
         }
     }
 
-    /// Writes one record. Never fails and never blocks: look at [`ResultPartition::is_blocked`] before the next input.
+    /// Writes one record. Never blocks: look at [`ResultPartition::is_blocked`] before the next input.
+    ///
+    /// # Errors
+    /// The record is larger than [`RECORD_BYTES_MAX`]: the operator that made it is at fault.
     #[inline]
-    pub fn push(&mut self, record: &RecordRef<'_>) {
+    pub fn push(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        if record.bytes.len() > RECORD_BYTES_MAX {
+            return Err(oversized(record.bytes.len()));
+        }
         match self.partitioner.select(record, self.subpartitions.len()) {
             Target::One(channel, key_hash) => self.push_to(channel, record, key_hash),
             Target::All => {
@@ -79,6 +96,7 @@ impl ResultPartition {
             }
         }
         add(&self.metrics.records_out, 1);
+        Ok(())
     }
 
     #[inline]
@@ -166,29 +184,39 @@ impl ResultPartition {
 
     /// Sends partly filled buffers: to every consumer when the subtask has run out of input (`idle`), else only to those
     /// that have nothing else to do, so that batches grow only where somebody is busy. A full road keeps its buffer.
-    pub fn flush(&mut self, idle: bool) {
+    /// True if anything left.
+    pub fn flush(&mut self, idle: bool) -> bool {
         if !self.unflushed {
-            return;
+            return false;
         }
-        let mut left = false;
+        let (mut sent, mut left) = (false, false);
         for channel in 0..self.subpartitions.len() {
             let subpartition = &self.subpartitions[channel];
             if subpartition.open.as_ref().is_none_or(Buffer::is_empty) {
                 continue;
             }
-            let ready = subpartition.waiting.is_empty()
-                && if idle {
-                    subpartition.road.has_room()
-                } else {
-                    subpartition.road.is_drained()
-                };
-            if ready {
+            if subpartition.would_flush(idle) {
                 self.close_buffer(channel);
+                sent = true;
             } else {
                 left = true;
             }
         }
         self.unflushed = left;
+        sent
+    }
+
+    /// The next [`ResultPartition::pump`] or [`ResultPartition::flush`] would move something.
+    #[must_use]
+    pub fn can_move(&self, idle: bool) -> bool {
+        self.subpartitions.iter().any(|subpartition| {
+            let open = subpartition
+                .open
+                .as_ref()
+                .is_some_and(|buffer| !buffer.is_empty());
+            (!subpartition.waiting.is_empty() && subpartition.road.has_room())
+                || (open && subpartition.would_flush(idle))
+        })
     }
 
     /// Everything written has been handed over: the producer may end.
@@ -211,6 +239,13 @@ impl ResultPartition {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn oversized(bytes: usize) -> Error {
+    Error::operator(format!(
+        "a record of {bytes} bytes is too large to leave the subtask: the limit is {RECORD_BYTES_MAX}"
+    ))
 }
 
 #[cfg(test)]
@@ -246,7 +281,7 @@ mod tests {
         let payload = [7u8; BUFFER_BYTES - 64];
         let mut written = 0;
         while !partition.is_blocked() {
-            partition.push(&record(&payload));
+            partition.push(&record(&payload)).expect("small enough");
             written += 1;
         }
         assert_eq!(
@@ -276,8 +311,15 @@ mod tests {
     #[test]
     fn an_oversized_record_travels_alone() {
         let (mut partition, queue) = partition();
-        partition.push(&record(b"small"));
-        partition.push(&record(&vec![1u8; 3 * BUFFER_BYTES]));
+        partition.push(&record(b"small")).expect("small enough");
+        partition
+            .push(&record(&vec![1u8; 3 * BUFFER_BYTES]))
+            .expect("small enough");
+        let error = partition
+            .push(&record(&vec![1u8; RECORD_BYTES_MAX + 1]))
+            .expect_err("too large")
+            .to_string();
+        assert!(error.contains(&RECORD_BYTES_MAX.to_string()), "{error}");
         let watermark = Control::Watermark {
             watermark: Watermark::Idle,
             origin_ns: 0,

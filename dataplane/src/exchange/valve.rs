@@ -13,6 +13,8 @@ use crate::record::EventTime;
 struct Input {
     time: Option<EventTime>,
     idle: bool,
+    /// Counts for the least: active, and not behind what was given out since it was idle.
+    aligned: bool,
 }
 
 /// Combines the watermarks of a subtask's input channels.
@@ -23,53 +25,100 @@ pub struct WatermarkValve {
     idle: bool,
 }
 
+/// What the subtask should hear: a watermark, then idleness. Either may be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Updates {
+    /// Event time moved, or the subtask is active again at this time.
+    pub at: Option<EventTime>,
+    /// All inputs are idle.
+    pub idle: bool,
+}
+
 impl WatermarkValve {
     /// A valve over `inputs` channels, all active and without a watermark.
     #[must_use]
     pub fn new(inputs: usize) -> Self {
+        let input = Input {
+            time: None,
+            idle: false,
+            aligned: true,
+        };
         Self {
-            inputs: vec![
-                Input {
-                    time: None,
-                    idle: false
-                };
-                inputs
-            ],
+            inputs: vec![input; inputs],
             emitted: None,
             idle: false,
         }
     }
 
-    /// What the subtask should hear, if anything new, when `input` has said `watermark`.
-    pub fn on_watermark(&mut self, input: usize, watermark: Watermark) -> Option<Watermark> {
-        let slot = self.inputs.get_mut(input)?;
+    /// What is new when `input` has said `watermark`.
+    pub fn on_watermark(&mut self, input: usize, watermark: Watermark) -> Updates {
         match watermark {
-            Watermark::At(time) => {
-                slot.idle = false;
-                slot.time = slot.time.max(Some(time));
-            }
-            Watermark::Idle => slot.idle = true,
+            Watermark::At(time) => self.on_time(input, time),
+            Watermark::Idle => self.on_idle(input),
         }
+    }
+
+    fn on_time(&mut self, input: usize, time: EventTime) -> Updates {
+        let emitted = self.emitted;
+        let Some(slot) = self.inputs.get_mut(input) else {
+            return Updates::default();
+        };
+        slot.idle = false;
+        slot.time = slot.time.max(Some(time));
+        // One that wakes up behind the others waits until it has caught up, and does not hold them back meanwhile.
+        slot.aligned |= slot.time >= emitted;
+        let woke = std::mem::replace(&mut self.idle, false);
+        let least = self
+            .inputs
+            .iter()
+            .filter(|input| input.aligned)
+            .map(|input| input.time)
+            .min()
+            .flatten();
+        Updates {
+            at: self.advance(least).or(emitted.filter(|_| woke)),
+            idle: false,
+        }
+    }
+
+    fn on_idle(&mut self, input: usize) -> Updates {
+        let emitted = self.emitted;
+        let Some(slot) = self.inputs.get_mut(input) else {
+            return Updates::default();
+        };
+        let was_least = !slot.idle && slot.time == emitted;
+        slot.idle = true;
+        slot.aligned = false;
         if self.inputs.iter().all(|input| input.idle) {
-            return (!std::mem::replace(&mut self.idle, true)).then_some(Watermark::Idle);
+            // Nobody is left to wait for: what the others had reached counts.
+            let greatest = self.inputs.iter().map(|input| input.time).max().flatten();
+            let at = if was_least {
+                self.advance(greatest)
+            } else {
+                None
+            };
+            return Updates {
+                at,
+                idle: !std::mem::replace(&mut self.idle, true),
+            };
         }
         let least = self
             .inputs
             .iter()
-            .filter(|input| !input.idle)
+            .filter(|input| input.aligned)
             .map(|input| input.time)
             .min()
             .flatten();
-        let woke = std::mem::replace(&mut self.idle, false);
-        match (least, self.emitted) {
-            (Some(time), emitted) if emitted < Some(time) => {
-                self.emitted = Some(time);
-                Some(Watermark::At(time))
-            }
-            // Tell the next operator that it must wait for us again.
-            (_, Some(emitted)) if woke => Some(Watermark::At(emitted)),
-            _ => None,
+        Updates {
+            at: self.advance(least),
+            idle: false,
         }
+    }
+
+    fn advance(&mut self, time: Option<EventTime>) -> Option<EventTime> {
+        let new = time.filter(|time| self.emitted < Some(*time))?;
+        self.emitted = Some(new);
+        Some(new)
     }
 
     /// The watermark given out last.
@@ -88,43 +137,93 @@ mod tests {
         Watermark::At(EventTime(time))
     }
 
+    const NOTHING: Updates = Updates {
+        at: None,
+        idle: false,
+    };
+
+    const fn moved(time: i64) -> Updates {
+        Updates {
+            at: Some(EventTime(time)),
+            idle: false,
+        }
+    }
+
     #[test]
     fn g11_idle_inputs_do_not_hold_the_watermark_back_and_it_never_jumps_back() {
         let mut valve = WatermarkValve::new(2);
-        assert_eq!(valve.on_watermark(0, at(10)), None);
-        assert_eq!(valve.on_watermark(1, at(5)), Some(at(5)));
-        assert_eq!(valve.on_watermark(1, Watermark::Idle), Some(at(10)));
+        assert_eq!(valve.on_watermark(0, at(10)), NOTHING);
+        assert_eq!(valve.on_watermark(1, at(5)), moved(5));
+        assert_eq!(valve.on_watermark(1, Watermark::Idle), moved(10));
         assert_eq!(
             valve.on_watermark(0, Watermark::Idle),
-            Some(Watermark::Idle)
+            Updates {
+                at: None,
+                idle: true
+            }
         );
-        assert_eq!(valve.on_watermark(0, Watermark::Idle), None);
+        assert_eq!(valve.on_watermark(0, Watermark::Idle), NOTHING);
         assert_eq!(
             valve.on_watermark(1, at(7)),
-            Some(at(10)),
+            moved(10),
             "awake again, behind what was given out"
         );
-        assert_eq!(valve.on_watermark(1, at(12)), Some(at(12)));
+        assert_eq!(valve.on_watermark(1, at(12)), moved(12));
+    }
+
+    #[test]
+    fn when_the_last_active_input_falls_idle_what_the_others_had_reached_counts() {
+        let mut valve = WatermarkValve::new(2);
+        assert_eq!(valve.on_watermark(0, at(100)), NOTHING);
+        assert_eq!(valve.on_watermark(1, at(50)), moved(50));
+        assert_eq!(valve.on_watermark(0, Watermark::Idle), NOTHING);
+        let last = Updates {
+            at: Some(EventTime(100)),
+            idle: true,
+        };
+        assert_eq!(valve.on_watermark(1, Watermark::Idle), last);
+    }
+
+    #[test]
+    fn an_input_that_wakes_up_behind_holds_nobody_back() {
+        let mut valve = WatermarkValve::new(2);
+        assert_eq!(valve.on_watermark(1, Watermark::Idle), NOTHING);
+        assert_eq!(valve.on_watermark(0, at(100)), moved(100));
+        assert_eq!(valve.on_watermark(1, at(50)), NOTHING);
+        assert_eq!(valve.on_watermark(0, at(110)), moved(110));
+        assert_eq!(valve.on_watermark(1, at(115)), NOTHING);
+        assert_eq!(
+            valve.on_watermark(0, at(130)),
+            moved(115),
+            "it has caught up and counts again"
+        );
     }
 
     proptest! {
         #[test]
-        fn gives_the_least_of_the_active_inputs(steps in proptest::collection::vec((0usize..4, proptest::option::of(0i64..100)), 0..200)) {
+        fn never_goes_back_and_is_the_least_while_nobody_was_idle(
+            steps in proptest::collection::vec((0usize..4, proptest::option::weighted(0.9, 0i64..100)), 0..200)
+        ) {
             let mut valve = WatermarkValve::new(4);
-            let mut model = [(None::<i64>, false); 4];
+            let mut times = [None::<i64>; 4];
+            let mut idle = [false; 4];
+            let mut ever_idle = false;
             let mut greatest = None;
             for (input, step) in steps {
                 match step {
-                    Some(time) => model[input] = (model[input].0.max(Some(time)), false),
-                    None => model[input].1 = true,
+                    Some(time) => { times[input] = times[input].max(Some(time)); idle[input] = false; }
+                    None => { idle[input] = true; ever_idle = true; }
                 }
-                let out = valve.on_watermark(input, step.map_or(Watermark::Idle, at));
-                let least = model.iter().filter(|(_, idle)| !idle).map(|(time, _)| *time).min().flatten();
-                if let Some(Watermark::At(EventTime(time))) = out {
-                    prop_assert!(greatest <= Some(time));
+                let updates = valve.on_watermark(input, step.map_or(Watermark::Idle, at));
+                if let Some(EventTime(time)) = updates.at {
+                    prop_assert!(greatest <= Some(time), "back from {greatest:?} to {time}");
                     greatest = Some(time);
                 }
-                if least > greatest { prop_assert!(false, "{least:?} was not given out, {greatest:?} was"); }
+                prop_assert!(greatest <= times.iter().max().copied().flatten());
+                prop_assert!(!updates.idle || idle == [true; 4]);
+                if !ever_idle {
+                    prop_assert_eq!(greatest, times.iter().min().copied().flatten());
+                }
             }
         }
     }

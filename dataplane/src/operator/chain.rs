@@ -52,10 +52,7 @@ impl Output {
     pub fn collect(&mut self, record: &RecordRef<'_>) -> Result<()> {
         match self {
             Self::Chained(node) => node.on_record(record),
-            Self::Partition(partition) => {
-                partition.push(record);
-                Ok(())
-            }
+            Self::Partition(partition) => partition.push(record),
             Self::Several(outputs) => outputs
                 .iter_mut()
                 .try_for_each(|output| output.collect(record)),

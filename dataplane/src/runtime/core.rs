@@ -83,6 +83,13 @@ pub enum CoreEvent {
         /// Its last counters.
         last: Box<SubtaskSnapshot>,
     },
+    /// The core has ended without being told to: all its subtasks are gone.
+    CoreLost {
+        /// Core index.
+        core: usize,
+        /// What glommio says.
+        why: String,
+    },
     /// A connection ended.
     ConnectionLost {
         /// Core index.
@@ -206,6 +213,7 @@ pub fn start(
             config.index, config.cpu
         ))
     };
+    let lost = events.clone();
     let doorbell = Arc::new(Doorbell::new().map_err(|error| cannot("no eventfd", &error))?);
     let (mailbox, commands) = sync_channel(MAILBOX_COMMANDS);
     let (started, ready) = sync_channel(1);
@@ -241,7 +249,8 @@ pub fn start(
         .name(format!("rf-join-{index}"))
         .spawn(move || {
             if let Err(error) = executor.join() {
-                tracing::error!("data core {index} ended: {error}");
+                let why = error.to_string();
+                drop(lost.send(CoreEvent::CoreLost { core: index, why }));
             }
         })
         .map_err(|error| cannot("no thread", &error))?;
@@ -388,11 +397,12 @@ impl Core {
         self.doorbell.publish_asleep();
         let now_ns = self.clock.now_ns();
         let wait_ns = self.wake_ns.map(|wake_ns| wake_ns.saturating_sub(now_ns));
-        let armed = self.arm_sockets();
         let work = self.sweep_mailbox()
-            || self.subtasks.iter().any(Subtask::has_input)
+            || self.sweep_connections()
+            || self.subtasks.iter_mut().any(Subtask::can_move)
             || wait_ns == Some(0);
-        if armed && !work {
+        let armed = !work && self.arm_sockets();
+        if armed {
             self.bell.wait(wait_ns.map(Duration::from_nanos)).await;
         }
         self.doorbell.publish_awake();
@@ -444,6 +454,7 @@ impl Core {
                 CoreCommand::Cancel(attempts) => self.cancel(&attempts),
                 CoreCommand::Report(reply) => {
                     let snapshots = self.subtasks.iter().map(|subtask| {
+                        subtask.count_pending_records();
                         snapshot(
                             subtask.attempt(),
                             subtask.metrics(),
@@ -564,6 +575,7 @@ impl Core {
                 drop(self.events.send(CoreEvent::Running(attempt)));
             }
             Err(error) => {
+                self.forget_roads(attempt);
                 let last = Box::new(snapshot(attempt, &metrics, None, Vec::new()));
                 drop(self.events.send(CoreEvent::Ended {
                     how: End::Failed(error),
@@ -679,8 +691,14 @@ async fn listen(doorbell: Arc<Doorbell>, bell: Rc<Bell>) {
         match file.read_at(0, 8).await {
             Ok(_) => bell.on_rung(),
             Err(error) => {
-                tracing::error!("cannot read a doorbell: {error}");
-                return;
+                let io: std::io::Error = error.into();
+                if !matches!(
+                    io.kind(),
+                    std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock
+                ) {
+                    // A core that cannot hear its bell would sleep for ever: end it, so that everybody knows.
+                    panic!("cannot read a doorbell: {io}");
+                }
             }
         }
     }

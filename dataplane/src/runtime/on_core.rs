@@ -7,8 +7,16 @@
 use std::thread::{self, ThreadId};
 
 /// Holds a value that belongs to the thread that set it.
-#[derive(Debug)]
 pub struct OnCore<T>(Option<(ThreadId, T)>);
+
+impl<T> std::fmt::Debug for OnCore<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let owner = self.0.as_ref().map(|(owner, _)| owner);
+        f.debug_struct("OnCore")
+            .field("owner", &owner)
+            .finish_non_exhaustive()
+    }
+}
 
 // SAFETY: an empty `OnCore` holds nothing. A set one gives its value out only to the thread that set it (`get` checks),
 // and drops it only there (`Drop` leaks it elsewhere), so no other thread ever touches the value.

@@ -54,15 +54,14 @@ impl Readiness {
     /// # Errors
     /// The ring takes no more: the caller must not sleep.
     pub fn arm(&mut self, id: u64, fd: RawFd, write: bool) -> std::io::Result<()> {
-        let armed = self.armed.entry(id).or_default();
-        let (read, write) = (!armed.read, write && !armed.write);
-        armed.read = true;
-        armed.write |= write;
-        if read {
+        let armed = self.armed.get(&id).copied().unwrap_or_default();
+        if !armed.read {
             self.push(fd, libc::POLLIN, id << 1)?;
+            self.armed.entry(id).or_default().read = true;
         }
-        if write {
+        if write && !armed.write {
             self.push(fd, libc::POLLOUT, id << 1 | WRITE)?;
+            self.armed.entry(id).or_default().write = true;
         }
         Ok(())
     }
@@ -92,24 +91,31 @@ impl Readiness {
 
     /// Forgets the polls that fired; the core is awake and looks at its sockets anyway.
     pub fn reap(&mut self) {
-        // With deferred task work completions appear only when we ask for them.
-        // SAFETY: no argument is passed, so the kernel reads none; with nothing to wait for it only runs pending work.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter::<libc::sigset_t>(0, 0, GETEVENTS, None)
-        };
-        if let Err(error) = entered {
-            tracing::debug!("cannot reap readiness: {error}");
-        }
-        for completion in self.ring.completion() {
-            let id = completion.user_data() >> 1;
-            if let Some(armed) = self.armed.get_mut(&id) {
-                if completion.user_data() & WRITE == 0 {
-                    armed.read = false;
-                } else {
-                    armed.write = false;
+        loop {
+            // With deferred task work completions appear only when we ask for them.
+            // SAFETY: no argument is passed, so the kernel reads none; with nothing to wait for it only runs pending work.
+            let entered = unsafe {
+                self.ring
+                    .submitter()
+                    .enter::<libc::sigset_t>(0, 0, GETEVENTS, None)
+            };
+            if let Err(error) = entered {
+                tracing::debug!("cannot reap readiness: {error}");
+            }
+            let mut reaped = false;
+            for completion in self.ring.completion() {
+                reaped = true;
+                if let Some(armed) = self.armed.get_mut(&(completion.user_data() >> 1)) {
+                    if completion.user_data() & WRITE == 0 {
+                        armed.read = false;
+                    } else {
+                        armed.write = false;
+                    }
                 }
+            }
+            // More than the queue holds waits in the kernel, and comes with the next call.
+            if !reaped || !self.ring.submission().cq_overflow() {
+                return;
             }
         }
     }

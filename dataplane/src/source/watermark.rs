@@ -105,7 +105,8 @@ impl SplitWatermarks {
         // EventTime::NONE and other early times saturate: such records move nothing.
         let watermark = least.map(|time| EventTime(time.0.saturating_sub(bound).saturating_sub(1)));
         match (watermark, self.emitted) {
-            (Some(time), emitted) if emitted < Some(time) => {
+            // A record without a timestamp moves nothing.
+            (Some(time), emitted) if time > EventTime::NONE && emitted < Some(time) => {
                 self.emitted = Some(time);
                 Some(Watermark::At(time))
             }
@@ -114,18 +115,23 @@ impl SplitWatermarks {
         }
     }
 
-    /// When a split may fall idle next, if it may.
-    #[must_use]
-    pub fn next_idle_ns(&self) -> Option<u64> {
-        let limit = self.policy.idle_after_ns?;
-        if self.idle {
-            return None;
+    /// The source was not read for this long because its consumers were full: no split was idle meanwhile.
+    pub fn on_paused(&mut self, paused_ns: u64) {
+        for split in &mut self.splits {
+            split.active_ns = split.active_ns.saturating_add(paused_ns);
         }
-        self.splits
+    }
+
+    /// When a split that is not idle at `now_ns` may fall idle next.
+    #[must_use]
+    pub fn next_idle_ns(&self, now_ns: u64) -> Option<u64> {
+        let limit = self.policy.idle_after_ns?;
+        let deadlines = self
+            .splits
             .iter()
             .filter(|split| !split.finished)
-            .map(|split| split.active_ns + limit)
-            .min()
+            .map(|split| split.active_ns + limit);
+        deadlines.filter(|deadline| *deadline > now_ns).min()
     }
 
     /// The watermark given out last.
@@ -165,6 +171,33 @@ mod tests {
         splits.finish_split(1);
         splits.on_record(0, EventTime(100), 303);
         assert_eq!(splits.advance(303), at(95));
+    }
+
+    #[test]
+    fn idle_splits_ask_for_no_wake_up_and_a_pause_makes_none_idle() {
+        let policy = WatermarkPolicy {
+            out_of_orderness_ms: Some(0),
+            idle_after_ns: Some(100),
+        };
+        let mut splits = SplitWatermarks::new(policy, 2, 0);
+        splits.on_record(0, EventTime(50), 90);
+        assert_eq!(splits.next_idle_ns(90), Some(100));
+        assert_eq!(
+            splits.next_idle_ns(100),
+            Some(190),
+            "split 1 is idle already"
+        );
+        assert_eq!(splits.next_idle_ns(200), None);
+        splits.on_record(0, EventTime(60), 200);
+        splits.on_record(1, EventTime(10), 200);
+        assert_eq!(splits.advance(200), at(9));
+        splits.on_paused(5_000);
+        splits.on_record(0, EventTime(70), 5_200);
+        assert_eq!(
+            splits.advance(5_200),
+            None,
+            "split 1 may have records that could not be read"
+        );
     }
 
     #[test]

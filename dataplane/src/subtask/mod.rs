@@ -14,7 +14,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 use crate::batch::Buffer;
 use crate::element::{Control, Element, Watermark};
 use crate::error::Result;
-use crate::exchange::input_gate::{GateSignal, InputGate};
+use crate::exchange::input_gate::InputGate;
 use crate::limits::{GATE_TURN_BUFFERS, SOURCE_POLL_RECORDS};
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
@@ -77,6 +77,10 @@ pub struct Subtask {
     signals: VecDeque<Signal>,
     /// No more input comes.
     ended: bool,
+    /// The outputs have been full since then: no time for a split to be called idle.
+    blocked_since_ns: Option<u64>,
+    /// A road to another process ended while it still held buffers: look after each turn whether it is empty.
+    suspect: bool,
     last_turn: Turn,
     last_ns: u64,
 }
@@ -100,6 +104,8 @@ impl Subtask {
             clock,
             signals: VecDeque::new(),
             ended: false,
+            blocked_since_ns: None,
+            suspect: false,
             last_turn: Turn::Idle { until_ns: None },
             last_ns,
         }
@@ -157,7 +163,7 @@ impl Subtask {
             .for_each_partition(|partition| moved |= partition.pump());
         self.chain.poll()?;
         if self.chain.is_resuming() && self.chain.resume()? == Progress::Blocked {
-            self.flush(false);
+            moved |= self.flush(false);
             return Ok(if moved {
                 Turn::Worked
             } else {
@@ -171,6 +177,8 @@ impl Subtask {
             return Ok(self.drain(moved, now_ns));
         }
         if self.chain.is_blocked() {
+            // Consumers that are not in the way still get what is theirs.
+            moved |= self.flush(false);
             return Ok(if moved {
                 Turn::Worked
             } else {
@@ -183,7 +191,7 @@ impl Subtask {
         };
         // A blocked chain may have more input waiting, so it is not idle; a partly filled buffer may go only to a
         // consumer that has nothing else.
-        self.flush(matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked());
+        moved |= self.flush(matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked());
         if moved && took != Turn::Worked {
             Ok(Turn::Worked)
         } else {
@@ -192,7 +200,8 @@ impl Subtask {
     }
 
     /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it.
-    fn blocked(&self, now_ns: u64) -> Turn {
+    fn blocked(&mut self, now_ns: u64) -> Turn {
+        self.blocked_since_ns.get_or_insert(now_ns);
         if self.chain.wants_poll() {
             Turn::Idle {
                 until_ns: Some(now_ns + 1_000_000),
@@ -213,7 +222,7 @@ impl Subtask {
     }
 
     fn drain(&mut self, moved: bool, now_ns: u64) -> Turn {
-        self.flush(true);
+        let moved = self.flush(true) | moved;
         let mut handed_over = true;
         self.chain
             .for_each_partition(|partition| handed_over &= partition.is_handed_over());
@@ -226,9 +235,12 @@ impl Subtask {
         }
     }
 
-    fn flush(&mut self, idle: bool) {
+    /// True if anything left.
+    fn flush(&mut self, idle: bool) -> bool {
+        let mut sent = false;
         self.chain
-            .for_each_partition(|partition| partition.flush(idle));
+            .for_each_partition(|partition| sent |= partition.flush(idle));
+        sent
     }
 
     /// The last input is in: what remains is the end of time and the end of input.
@@ -257,6 +269,9 @@ impl Subtask {
         else {
             return Ok(Turn::Worked);
         };
+        if let Some(since_ns) = self.blocked_since_ns.take() {
+            watermarks.on_paused(now_ns.saturating_sub(since_ns));
+        }
         let mut output = SourceOutput {
             chain: &mut self.chain,
             watermarks,
@@ -274,9 +289,6 @@ impl Subtask {
         let (records, origin_ns) = (output.records, output.origin_ns);
         add(&self.metrics.source_records, records);
         add(&self.metrics.bad_records, output.bad_records);
-        if let Some(pending) = reader.pending_records() {
-            self.metrics.pending_records.set(pending);
-        }
         if progress == SourceProgress::Finished {
             return self.end_input(origin_ns, true);
         }
@@ -287,7 +299,7 @@ impl Subtask {
             });
             self.pass_signals()?;
         }
-        let idle_at = self.next_idle_ns();
+        let idle_at = self.next_idle_ns(now_ns);
         Ok(match progress {
             SourceProgress::Idle { until_ns } if records == 0 => Turn::Idle {
                 until_ns: [until_ns, idle_at].into_iter().flatten().min(),
@@ -303,9 +315,9 @@ impl Subtask {
         })
     }
 
-    fn next_idle_ns(&self) -> Option<u64> {
+    fn next_idle_ns(&self, now_ns: u64) -> Option<u64> {
         match &self.head {
-            Head::Source { watermarks, .. } => watermarks.next_idle_ns(),
+            Head::Source { watermarks, .. } => watermarks.next_idle_ns(now_ns),
             Head::Gate { .. } => None,
         }
     }
@@ -313,25 +325,30 @@ impl Subtask {
     // --------------------------------------------------------------------------------------------------- gate
 
     fn take_from_gate(&mut self) -> Result<Turn> {
+        if self.suspect {
+            self.check_roads()?;
+        }
+        let mut took = false;
         for _ in 0..GATE_TURN_BUFFERS {
             let Head::Gate { gate, current } = &mut self.head else {
                 return Ok(Turn::Worked);
             };
-            let (channel, buffer, mut offset) = match current.take().or_else(|| {
+            let next = current.take().or_else(|| {
                 let (channel, buffer) = gate.next_buffer()?;
                 add(&self.metrics.bytes_in, buffer.bytes() as u64);
                 add(&self.metrics.records_in, u64::from(buffer.records()));
                 Some((channel, buffer, 0))
-            }) {
-                Some(current) => current,
-                None => {
-                    // Only what came before a road ended has been taken; now its end counts.
-                    gate.check()?;
-                    return Ok(Turn::Idle { until_ns: None });
+            });
+            let Some((channel, buffer, mut offset)) = next else {
+                if took {
+                    // This was all there was: what is partly filled leaves now.
+                    self.flush(true);
+                    return Ok(Turn::Worked);
                 }
+                return Ok(Turn::Idle { until_ns: None });
             };
-            let mut ended = None;
-            let mut stopped = false;
+            took = true;
+            let (mut ended, mut stopped) = (false, false);
             while let Some(element) = buffer.next_element(&mut offset) {
                 match element {
                     Element::Record(record) => {
@@ -339,20 +356,12 @@ impl Subtask {
                         stopped = self.chain.is_blocked();
                     }
                     Element::Control(control) => {
-                        let origin_ns = match control {
-                            Control::Watermark { origin_ns, .. } => origin_ns,
-                            Control::EndOfInput => 0,
-                        };
-                        match gate.on_control(channel, control)? {
-                            None => {}
-                            Some(GateSignal::Watermark(watermark)) => {
-                                let signal = Control::Watermark {
-                                    watermark,
-                                    origin_ns,
-                                };
-                                stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                        ended = gate.on_control(channel, control, &mut self.signals)?;
+                        while let Some(signal) = self.signals.pop_front() {
+                            stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                            if stopped {
+                                break;
                             }
-                            Some(GateSignal::EndOfInput) => ended = Some(origin_ns),
                         }
                     }
                 }
@@ -360,8 +369,8 @@ impl Subtask {
                     break;
                 }
             }
-            if let Some(origin_ns) = ended {
-                return self.end_input(origin_ns, false);
+            if ended {
+                return self.end_input(0, false);
             }
             if offset < buffer.bytes() {
                 *current = Some((channel, buffer, offset));
@@ -371,18 +380,33 @@ impl Subtask {
             }
         }
         // The budget is spent. When nothing more waits, this was all for now: what is partly filled leaves at once.
-        let Head::Gate { gate, current } = &self.head else {
-            return Ok(Turn::Worked);
-        };
-        if current.is_none() && gate.is_empty() {
+        if !self.has_input() {
             self.flush(true);
         }
         Ok(Turn::Worked)
     }
 
-    /// Something may be waiting for this subtask: a last look before the core sleeps.
+    /// The next turn would move something: a last look before the core sleeps.
     #[must_use]
-    pub fn has_input(&self) -> bool {
+    pub fn can_move(&mut self) -> bool {
+        let blocked = self.chain.is_blocked();
+        let idle = self.ended || !blocked;
+        let mut moves = false;
+        self.chain
+            .for_each_partition(|partition| moves |= partition.can_move(idle));
+        moves || (!blocked && self.has_input())
+    }
+
+    /// What the source knows to wait outside, into its counter.
+    pub fn count_pending_records(&self) {
+        if let Head::Source { reader, .. } = &self.head
+            && let Some(pending) = reader.pending_records()
+        {
+            self.metrics.pending_records.set(pending);
+        }
+    }
+
+    fn has_input(&self) -> bool {
         match &self.head {
             Head::Source { .. } => false,
             Head::Gate { gate, current } => current.is_some() || !gate.is_empty(),
@@ -394,6 +418,7 @@ impl Subtask {
     /// # Errors
     /// [`crate::error::ErrorKind::PeerLost`].
     pub fn check_roads(&mut self) -> Result<()> {
+        self.suspect = true;
         if let Head::Gate { gate, .. } = &self.head {
             gate.check()?;
         }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::exchange::frame::{Frame, FrameError, Hello};
-use crate::limits::{CONNECT_TIMEOUT_S, FRAME_HEADER_BYTES};
+use crate::limits::{CONNECT_TIMEOUT_S, FRAME_HEADER_BYTES, PEER_SILENCE_MS};
 
 const DEADLINE: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
 
@@ -36,9 +36,18 @@ async fn read_hello(socket: &mut TcpStream) -> Result<Hello, String> {
 }
 
 fn ready(socket: TcpStream) -> Result<StdStream, String> {
-    socket
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+    let configure = || -> std::io::Result<()> {
+        use rustix::net::sockopt;
+        socket.set_nodelay(true)?;
+        // A host that vanishes without a word is noticed whether or not there is something to send.
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, Duration::from_secs(2))?;
+        sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(2))?;
+        sockopt::set_tcp_keepcnt(&socket, 3)?;
+        sockopt::set_tcp_user_timeout(&socket, PEER_SILENCE_MS)?;
+        Ok(())
+    };
+    configure().map_err(|error| error.to_string())?;
     socket.into_std().map_err(|error| error.to_string())
 }
 

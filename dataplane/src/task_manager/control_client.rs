@@ -69,8 +69,8 @@ pub struct ControlClient {
     /// Outgoing connections by core here and core there.
     connections: HashMap<(u32, String, u32), ConnectionId>,
     next_connection: ConnectionId,
-    /// Attempts being built; true: cancelled meanwhile.
-    building: HashMap<ExecutionAttemptId, bool>,
+    /// Attempts being built; one that is cancelled meanwhile leaves, and is answered at once.
+    building: HashSet<ExecutionAttemptId>,
     /// Attempts on cores.
     running: HashSet<ExecutionAttemptId>,
 }
@@ -81,7 +81,7 @@ enum Session {
     Lost(String),
     /// We were told to stop.
     Stopped(String),
-    /// The JobManager will not have us.
+    /// The JobManager will not have us, or this process is broken: end it.
     Refused(String),
 }
 
@@ -105,7 +105,7 @@ impl ControlClient {
             registered,
             connections: HashMap::new(),
             next_connection: 0,
-            building: HashMap::new(),
+            building: HashSet::new(),
             running: HashSet::new(),
         }
     }
@@ -134,7 +134,7 @@ impl ControlClient {
                         return;
                     }
                     Session::Refused(reason) => {
-                        tracing::error!("the JobManager refuses this TaskManager: {reason}");
+                        tracing::error!("this TaskManager ends: {reason}");
                         self.publish(Registration::Ended(reason));
                         return;
                     }
@@ -236,16 +236,21 @@ impl ControlClient {
                             tracing::info!("TaskManager {} registered at {}", self.id, self.config.job_manager);
                             joined = Some((cluster_id, silence));
                         } else if let Some(refused) = payload.payload_as_registration_refused() {
-                            break Session::Refused(refused.reason().to_owned());
+                            break Session::Refused(format!("the JobManager refuses it: {}", refused.reason()));
                         } else if let (Some(deployment), Some((cluster_id, _))) = (Deployment::parse(&message), &joined) {
-                            self.on_deploy(deployment, cluster_id, &internal, &outbound);
+                            self.on_deploy(&message, deployment, cluster_id, &internal, &outbound);
                         } else if let Some(cancel) = payload.payload_as_cancel_subtasks() {
                             let attempts = cancel.attempts().iter().map(ExecutionAttemptId::from).collect();
                             self.on_cancel(attempts, &outbound);
                         }
                     }
                 },
-                Some(event) = self.core_events.recv() => self.on_core_event(event, &outbound),
+                Some(event) = self.core_events.recv() => match event {
+                    CoreEvent::CoreLost { core, why } => {
+                        break Session::Refused(format!("data core {core} ended: {why}"));
+                    }
+                    event => self.on_core_event(event, &outbound),
+                },
                 Some(event) = internals.recv() => self.on_internal(event, &outbound),
                 _ = beat.tick(), if joined.is_some() => {
                     if let Some((_, silence)) = &joined && heard.elapsed() > *silence {
@@ -337,6 +342,7 @@ impl ControlClient {
 
     fn on_deploy(
         &mut self,
+        message: &Message<FromJobManager>,
         deployment: Result<Deployment>,
         cluster_id: &str,
         internal: &mpsc::UnboundedSender<Internal>,
@@ -345,7 +351,17 @@ impl ControlClient {
         let deployment = match deployment {
             Ok(deployment) => deployment,
             Err(error) => {
-                tracing::error!("a deployment that cannot be read: {error}");
+                for attempt in Deployment::attempts(message) {
+                    say(
+                        outbound,
+                        messages::status_changed(
+                            attempt,
+                            wire::SubtaskStatus::Failed,
+                            Some(&error),
+                            None,
+                        ),
+                    );
+                }
                 return;
             }
         };
@@ -355,7 +371,7 @@ impl ControlClient {
             .map(|subtask| subtask.attempt)
             .collect();
         for attempt in &attempts {
-            self.building.insert(*attempt, false);
+            self.building.insert(*attempt);
             say(
                 outbound,
                 messages::status_changed(*attempt, wire::SubtaskStatus::Initializing, None, None),
@@ -409,32 +425,43 @@ impl ControlClient {
                 self.attach(core, socket, Direction::Incoming, peer);
             }
             Internal::Built { attempts, result } => {
-                let placed = result.and_then(|(built, dialed)| self.place(built, dialed));
-                for attempt in attempts {
-                    let canceled = self.building.remove(&attempt);
-                    match &placed {
-                        // What went to its core while its cancellation arrived is cancelled there.
-                        Ok(()) if canceled == Some(true) => self.send_cancel(&[attempt]),
-                        Ok(()) => {}
-                        Err(_) if canceled == Some(true) => {
-                            say(
-                                outbound,
-                                messages::status_changed(
-                                    attempt,
-                                    wire::SubtaskStatus::Canceled,
-                                    None,
-                                    None,
-                                ),
-                            );
-                        }
-                        Err(error) => {
-                            let failed = wire::SubtaskStatus::Failed;
-                            say(
-                                outbound,
-                                messages::status_changed(attempt, failed, Some(error), None),
-                            );
-                        }
+                // A job is cancelled as a whole: what was built for it goes, and nothing of it ever ran here.
+                let waiting: Vec<ExecutionAttemptId> = attempts
+                    .iter()
+                    .copied()
+                    .filter(|attempt| self.building.remove(attempt))
+                    .collect();
+                if waiting.len() < attempts.len() {
+                    let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
+                    housekeeping.dispose(result.map(|(built, _)| built));
+                    for attempt in waiting {
+                        say(
+                            outbound,
+                            messages::status_changed(
+                                attempt,
+                                wire::SubtaskStatus::Canceled,
+                                None,
+                                None,
+                            ),
+                        );
                     }
+                    return;
+                }
+                let Err(error) = result.and_then(|(built, dialed)| self.place(built, dialed))
+                else {
+                    return;
+                };
+                for attempt in attempts {
+                    self.running.remove(&attempt);
+                    say(
+                        outbound,
+                        messages::status_changed(
+                            attempt,
+                            wire::SubtaskStatus::Failed,
+                            Some(&error),
+                            None,
+                        ),
+                    );
                 }
             }
         }
@@ -499,11 +526,10 @@ impl ControlClient {
     ) {
         let mut on_cores = Vec::new();
         for attempt in attempts {
-            if let Some(canceled) = self.building.get_mut(&attempt) {
-                *canceled = true;
-            } else if self.running.contains(&attempt) {
+            if self.running.contains(&attempt) {
                 on_cores.push(attempt);
             } else {
+                self.building.remove(&attempt);
                 say(
                     outbound,
                     messages::status_changed(attempt, wire::SubtaskStatus::Canceled, None, None),
@@ -551,26 +577,29 @@ impl ControlClient {
                     messages::status_changed(last.attempt, status, failure, Some(&last)),
                 );
             }
-            CoreEvent::ConnectionLost { id, .. } => {
-                self.connections.retain(|_, connection| *connection != id)
-            }
+            CoreEvent::ConnectionLost { id, .. } => self.forget_connection(id),
+            // Handled where the session can end.
+            CoreEvent::CoreLost { .. } => {}
         }
+    }
+
+    fn forget_connection(&mut self, id: ConnectionId) {
+        self.connections.retain(|_, connection| *connection != id);
     }
 
     /// The JobManager is gone: its jobs end here, and what cores still say about them has nobody to hear it.
     async fn cancel_all(&mut self) {
         let attempts: Vec<ExecutionAttemptId> = self.running.iter().copied().collect();
         self.send_cancel(&attempts);
-        self.building
-            .values_mut()
-            .for_each(|canceled| *canceled = true);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.running.is_empty() {
             match tokio::time::timeout_at(deadline, self.core_events.recv()).await {
                 Ok(Some(CoreEvent::Ended { last, .. })) => drop(self.running.remove(&last.attempt)),
+                Ok(Some(CoreEvent::ConnectionLost { id, .. })) => self.forget_connection(id),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
                     tracing::error!("{} subtasks do not end", self.running.len());
+                    self.running.clear();
                     break;
                 }
             }
@@ -596,24 +625,33 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// Connects to all peers at once.
 async fn dial_all(
     peers: HashSet<(u32, Peer)>,
     cluster_id: &str,
     id: &str,
     local: IpAddr,
 ) -> Result<Vec<Dialed>> {
-    let mut dialed = Vec::new();
+    let mut dials = tokio::task::JoinSet::new();
     for (core, peer) in peers {
-        let host = if peer.address.0.is_empty() {
-            local_host(local)
-        } else {
-            peer.address.0.clone()
-        };
-        let address = (host.as_str(), peer.address.1);
-        let to = (peer.task_manager_id.as_str(), peer.core);
-        let socket = connections::connect(address, cluster_id, (id, core), to).await;
-        let socket = socket.map_err(|why| Error::peer_lost(&peer.task_manager_id, why))?;
-        dialed.push(Dialed { core, peer, socket });
+        let (cluster_id, id) = (cluster_id.to_owned(), id.to_owned());
+        dials.spawn(async move {
+            let host = if peer.address.0.is_empty() {
+                local_host(local)
+            } else {
+                peer.address.0.clone()
+            };
+            let address = (host.as_str(), peer.address.1);
+            let to = (peer.task_manager_id.as_str(), peer.core);
+            match connections::connect(address, &cluster_id, (&id, core), to).await {
+                Ok(socket) => Ok(Dialed { core, peer, socket }),
+                Err(why) => Err(Error::peer_lost(&peer.task_manager_id, why)),
+            }
+        });
+    }
+    let mut dialed = Vec::new();
+    while let Some(done) = dials.join_next().await {
+        dialed.push(done.unwrap_or_else(|error| Err(Error::deployment(error.to_string())))?);
     }
     Ok(dialed)
 }

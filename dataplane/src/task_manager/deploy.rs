@@ -94,6 +94,19 @@ impl Deployment {
         Some(Self::read(message, deploy))
     }
 
+    /// Attempts that a deployment speaks of, even if the rest of it cannot be read.
+    #[must_use]
+    pub fn attempts(message: &Message<FromJobManager>) -> Vec<ExecutionAttemptId> {
+        let deploy = message.get().payload_as_deploy_subtasks();
+        deploy.map_or_else(Vec::new, |deploy| {
+            deploy
+                .subtasks()
+                .iter()
+                .map(|subtask| subtask.attempt().into())
+                .collect()
+        })
+    }
+
     fn read(
         message: &Message<FromJobManager>,
         deploy: wire_format::DeploySubtasks<'_>,

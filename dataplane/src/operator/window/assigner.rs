@@ -95,6 +95,8 @@ impl SlidingWindows {
         // Windows that cover the pane end at last, last - slide, .., while they still reach beyond the pane's start.
         let mut back = (last - pane_start - 1) / self.slide_ms;
         if let Some(EventTime(watermark)) = watermark {
+            // No pane starts below the limit, so nothing is lost by it, and the sum below cannot overflow.
+            let watermark = watermark.max(-2 * TIME_LIMIT_MS);
             // Those ends still to come are above watermark + 1.
             back = back.min((last - 2 - watermark.min(last - 2)) / self.slide_ms);
         }

@@ -316,7 +316,13 @@ where
         let Some(firing) = &mut self.firing else {
             return Ok(Progress::Done);
         };
-        while let Some((key, accumulator)) = firing.rows.pop() {
+        loop {
+            if output.is_blocked() && !firing.rows.is_empty() {
+                return Ok(Progress::Blocked);
+            }
+            let Some((key, accumulator)) = firing.rows.pop() else {
+                break;
+            };
             let timestamp = firing.window.max_timestamp();
             let mut collector =
                 Collector::new(output, &mut self.scratch, timestamp, firing.origin_ns);
@@ -327,9 +333,6 @@ where
                 &mut collector,
             );
             collector.finish()?;
-            if output.is_blocked() && !firing.rows.is_empty() {
-                return Ok(Progress::Blocked);
-            }
         }
         self.firing = None;
         Ok(Progress::Done)
@@ -360,7 +363,10 @@ where
         let live =
             pane.filter(|pane| self.watermark < Some(EventTime(self.windows.last_end(*pane) - 1)));
         let Some(start) = live else {
-            add(&self.metrics.get().late_records_dropped, 1);
+            // A record in a gap between windows is in none, and late only if the watermark has passed it.
+            if self.watermark >= Some(record.timestamp) {
+                add(&self.metrics.get().late_records_dropped, 1);
+            }
             return Ok(());
         };
         // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
