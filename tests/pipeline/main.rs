@@ -153,3 +153,53 @@ fn a_paced_job_reports_latency_from_the_scheduled_time() {
         assert!(summary[field].as_f64().unwrap() > 0.0, "{field}: {summary}");
     }
 }
+
+/// Heartbeats ask every core for its counters, which wakes it: with heartbeats out of the way a lost wake-up is a hang.
+#[test]
+fn no_core_sleeps_with_work_to_do() {
+    let cpus = support::cpus();
+    let all = cpus
+        .iter()
+        .take(2)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let rare = [
+        "--heartbeat-interval-ms",
+        "60000",
+        "--heartbeat-timeout-ms",
+        "600000",
+    ];
+    let mut cluster = Cluster::start_job_manager(&rare);
+    // Cores of one process, cores of two processes, and slots that share a core; none spins.
+    for _ in 0..2 {
+        cluster.add_with(&["--cores", &all, "--slots", "4", "--spin", "never"]);
+    }
+    cluster.wait_for_slots(8, 8);
+    for round in 0..12 {
+        let (query, parallelism) = (
+            ["q5", "q0", "q5", "q2"][round % 4],
+            ["8", "2", "4", "3"][round / 3],
+        );
+        let rate = ["20000", "100000", "1000000"][round % 3];
+        let job = [
+            "-m",
+            &cluster.rest,
+            "-p",
+            parallelism,
+            "nexmark",
+            query,
+            "--events",
+            "20000",
+            "--rate",
+            rate,
+        ];
+        let (_, summary) = run_job(&job);
+        let seconds = summary["seconds"].as_f64().unwrap();
+        let paced = 20_000.0 / rate.parse::<f64>().unwrap();
+        assert!(
+            seconds < paced + 5.0,
+            "{query} -p {parallelism} at {rate}/s took {seconds} s"
+        );
+    }
+}

@@ -168,22 +168,38 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(task_managers: &[Tm]) -> Self {
-        let mut job_manager =
-            Process::start(&["jobmanager", "--rpc-port", "0", "--rest-port", "0"]);
-        let ready = job_manager.line("JobManager ready: rpc ");
-        let (rpc, rest) = ready.split_once(" rest ").unwrap();
-        let mut cluster = Self {
-            job_manager,
-            task_managers: Vec::new(),
-            rpc: rpc.into(),
-            rest: rest.into(),
-        };
+        let mut cluster = Self::start_job_manager(&[]);
         for tm in task_managers {
             cluster.add(*tm);
         }
         let slots = task_managers.iter().map(|tm| tm.slots).sum();
         cluster.wait_for_slots(slots, slots);
         cluster
+    }
+
+    /// A JobManager with these flags, and no TaskManager yet.
+    pub fn start_job_manager(flags: &[&str]) -> Self {
+        let arguments = [
+            &["jobmanager", "--rpc-port", "0", "--rest-port", "0"],
+            flags,
+        ]
+        .concat();
+        let mut job_manager = Process::start(&arguments);
+        let ready = job_manager.line("JobManager ready: rpc ");
+        let (rpc, rest) = ready.split_once(" rest ").unwrap();
+        Self {
+            job_manager,
+            task_managers: Vec::new(),
+            rpc: rpc.into(),
+            rest: rest.into(),
+        }
+    }
+
+    /// A TaskManager with these flags.
+    pub fn add_with(&mut self, flags: &[&str]) {
+        let id = format!("tm-{}", self.task_managers.len() + 1);
+        let arguments = [&["taskmanager", "-m", &self.rpc, "--id", &id], flags].concat();
+        self.task_managers.push(Process::start(&arguments));
     }
 
     /// TaskManagers take one CPU each, in turn, and share it with housekeeping where there is no other.

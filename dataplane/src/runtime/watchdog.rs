@@ -147,5 +147,12 @@ impl Drop for Watchdog {
             thread.thread().unpark();
             drop(thread.join());
         }
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        tracing::info!(
+            "watchdog: {} strikes, {} at cores that were parked with work, longest such standstill {} us",
+            count(&self.counters.strikes),
+            count(&self.counters.parked_with_work),
+            count(&self.counters.longest_gap_ns) / 1_000
+        );
     }
 }
