@@ -111,20 +111,12 @@ impl<R: Record> KafkaSourceBuilder<R> {
     /// # Errors
     /// Brokers or topics are missing.
     pub fn build(self) -> crate::Result<KafkaSource<R>> {
-        let servers = self.bootstrap_servers.filter(|servers| !servers.is_empty());
-        let servers = servers.context("a Kafka source needs bootstrap_servers")?;
         ensure!(
             !self.topics.is_empty(),
             "a Kafka source needs at least one topic"
         );
-        let client = self
-            .properties
-            .into_iter()
-            .fold(KafkaClientConfig::new(servers), |client, (key, value)| {
-                client.property(key, value)
-            });
         Ok(KafkaSource {
-            client,
+            client: client(self.bootstrap_servers, self.properties, "source")?,
             topics: self.topics,
             starting_offsets: self.starting_offsets,
             bounded: self.bounded,
@@ -156,6 +148,20 @@ impl<R: Record> Source for KafkaSource<R> {
             Ok(splits.collect())
         }))
     }
+}
+
+/// How to reach the brokers that a builder was given.
+fn client(
+    bootstrap_servers: Option<String>,
+    properties: Vec<(String, String)>,
+    what: &str,
+) -> crate::Result<KafkaClientConfig> {
+    let servers = bootstrap_servers.filter(|servers| !servers.is_empty());
+    let servers = servers.with_context(|| format!("a Kafka {what} needs bootstrap_servers"))?;
+    let config = KafkaClientConfig::new(servers);
+    Ok(properties
+        .into_iter()
+        .fold(config, |config, (key, value)| config.property(key, value)))
 }
 
 type RowEncoder =
@@ -244,17 +250,9 @@ impl<R: Record> KafkaSinkBuilder<R> {
     /// # Errors
     /// Brokers or topic are missing.
     pub fn build(self) -> crate::Result<KafkaSink<R>> {
-        let servers = self.bootstrap_servers.filter(|servers| !servers.is_empty());
-        let servers = servers.context("a Kafka sink needs bootstrap_servers")?;
         let topic = self.topic.context("a Kafka sink needs a topic")?;
-        let client = self
-            .properties
-            .into_iter()
-            .fold(KafkaClientConfig::new(servers), |client, (key, value)| {
-                client.property(key, value)
-            });
         Ok(KafkaSink {
-            client,
+            client: client(self.bootstrap_servers, self.properties, "sink")?,
             topic,
             encoder: self.encoder,
             by_key: self.by_key,

@@ -33,6 +33,16 @@ fn fill(broker: &Broker, topic: &str, events: &str) {
     );
 }
 
+/// The topic holds exactly the rows of q5 over the first `events` events; returns how many.
+fn assert_holds_the_answer_of_q5(broker: &Broker, topic: &str, events: u64) -> usize {
+    let mut rows = broker.read(topic);
+    let mut answer = lines(Query::Q5, first_events(NexmarkConfig::default(), events));
+    rows.sort();
+    answer.sort();
+    assert_eq!(rows, answer);
+    rows.len()
+}
+
 #[test]
 fn q5_from_kafka_to_kafka_on_two_task_managers_equals_the_batch_answer() {
     let Some(broker) = broker() else { return };
@@ -59,13 +69,7 @@ fn q5_from_kafka_to_kafka_on_two_task_managers_equals_the_batch_answer() {
         (&summary["records"], &summary["bad_records"]),
         (&1_000_000.into(), &0.into())
     );
-    let (mut rows, mut answer) = (
-        broker.read(&output),
-        lines(Query::Q5, first_events(NexmarkConfig::default(), 1_000_000)),
-    );
-    rows.sort();
-    answer.sort();
-    assert_eq!(rows, answer);
+    let rows = assert_holds_the_answer_of_q5(&broker, &output, 1_000_000);
     // Parallelism was not given: 4 partitions on 2 slots make 2 source subtasks of two partitions each.
     let job = cluster.get(&format!("/jobs/{}", summary["job_id"].as_str().unwrap()));
     let source = job["vertices"]
@@ -95,8 +99,7 @@ fn q5_from_kafka_to_kafka_on_two_task_managers_equals_the_batch_answer() {
         assert_eq!(subtask["metrics"]["write-records"], 460_000, "{vertex:#}");
     }
     eprintln!(
-        "{} rows in the output topic equal the batch answer; source subtasks on {hosts:?}",
-        rows.len()
+        "{rows} rows in the output topic equal the batch answer; source subtasks on {hosts:?}"
     );
 }
 
@@ -251,11 +254,5 @@ fn more_subtasks_than_partitions_are_warned_about_with_the_right_number_and_do_n
         "{warnings}"
     );
     eprintln!("{warnings}");
-    let (mut rows, mut answer) = (
-        broker.read(&output),
-        lines(Query::Q5, first_events(NexmarkConfig::default(), 200_000)),
-    );
-    rows.sort();
-    answer.sort();
-    assert_eq!(rows, answer);
+    assert_holds_the_answer_of_q5(&broker, &output, 200_000);
 }

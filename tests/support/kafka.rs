@@ -78,8 +78,9 @@ impl Broker {
         }
         consumer.assign(&assignment).unwrap();
         let expected: i64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let expected = usize::try_from(expected).unwrap();
         let mut records = Vec::new();
-        while (records.len() as i64) < expected {
+        while records.len() < expected {
             let message = consumer
                 .poll(TIMEOUT)
                 .expect("the broker still has records")

@@ -143,11 +143,9 @@ proptest! {
             } else {
                 let mut taken = false;
                 for start in (time - size + 1)..=time {
-                    if start.rem_euclid(slide) == 0 {
-                        if start + size - 1 > now {
-                            *model.entry((start, key)).or_insert(0) += 1;
-                            taken = true;
-                        }
+                    if start.rem_euclid(slide) == 0 && start + size - 1 > now {
+                        *model.entry((start, key)).or_insert(0) += 1;
+                        taken = true;
                     }
                 }
                 late += u64::from(!taken && time <= now);
