@@ -99,6 +99,15 @@ pub struct Registration {
     pub network_memory_bytes: u64,
 }
 
+impl Registration {
+    /// Both come from one TaskManager process: same host, same process, same ports.
+    #[must_use]
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        (&self.data_host, self.pid, &self.data_ports)
+            == (&other.data_host, other.pid, &other.data_ports)
+    }
+}
+
 /// A sign of life with figures.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeat {

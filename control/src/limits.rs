@@ -89,3 +89,16 @@ pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TICK: Duration = Duration::from_millis(100);
 /// How long an orderly shutdown waits for open connections (runtime).
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// REST clients connected at a time: each may hold one submitted graph (4 MiB) while it is slow, 256 MiB in all.
+pub const REST_CONNECTIONS_MAX: usize = 64;
+
+/// How long a REST client may take for its headers.
+pub const REST_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a REST connection lives: longer than any client waits for one answer (15 s), short enough to end one that is
+/// slow with its body. Clients that keep connections alive open a new one.
+pub const REST_CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// Wait after a failed accept (no file descriptor left), so that it does not spin.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);

@@ -174,6 +174,7 @@ pub struct KafkaSink<R> {
     topic: String,
     encoder: Option<RowEncoder>,
     by_key: bool,
+    event_times: bool,
     record: PhantomData<fn(R)>,
 }
 
@@ -185,6 +186,7 @@ pub struct KafkaSinkBuilder<R> {
     topic: Option<String>,
     encoder: Option<RowEncoder>,
     by_key: bool,
+    event_times: bool,
     record: PhantomData<fn(R)>,
 }
 
@@ -198,6 +200,7 @@ impl<R: Record> KafkaSink<R> {
             topic: None,
             encoder: None,
             by_key: false,
+            event_times: true,
             record: PhantomData,
         }
     }
@@ -238,6 +241,14 @@ impl<R: Record> KafkaSinkBuilder<R> {
         self
     }
 
+    /// Whether a record's event time becomes its Kafka timestamp (the default, as in Flink). Brokers delete by that
+    /// timestamp: rows with old event times vanish from a topic with a retention time; without it, it is the time of writing.
+    #[must_use]
+    pub fn event_times(mut self, event_times: bool) -> Self {
+        self.event_times = event_times;
+        self
+    }
+
     /// Chooses the partition by the record's key hash (behind a keyed edge).
     #[must_use]
     pub fn partition_by_key(mut self) -> Self {
@@ -256,6 +267,7 @@ impl<R: Record> KafkaSinkBuilder<R> {
             topic,
             encoder: self.encoder,
             by_key: self.by_key,
+            event_times: self.event_times,
             record: PhantomData,
         })
     }
@@ -263,7 +275,8 @@ impl<R: Record> KafkaSinkBuilder<R> {
 
 impl<R: Record> Sink<R> for KafkaSink<R> {
     fn factory(self) -> Arc<dyn OperatorFactory> {
-        let mut factory = KafkaSinkFactory::new(self.client, self.topic);
+        let mut factory =
+            KafkaSinkFactory::new(self.client, self.topic).event_times(self.event_times);
         if self.by_key {
             factory = factory.partitioning(SinkPartitioning::ByKey);
         }

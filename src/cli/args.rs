@@ -25,22 +25,22 @@ pub enum OutputFormat {
 #[command(next_help_heading = "Cores and slots")]
 pub struct CoreArgs {
     /// CPUs for data, each pinned to one executor, as 2-15 or 2,4,6 [default: all but the first]
-    #[arg(long, value_name = "CPUS")]
+    #[arg(long, global = true, value_name = "CPUS")]
     pub cores: Option<CpuList>,
     /// CPUs for control, librdkafka and everything that may block [default: those not in --cores]
-    #[arg(long, value_name = "CPUS")]
+    #[arg(long, global = true, value_name = "CPUS")]
     pub housekeeping_cores: Option<CpuList>,
     /// Slots on each data core
-    #[arg(long, value_name = "N")]
+    #[arg(long, global = true, value_name = "N")]
     pub slots_per_core: Option<u32>,
     /// Slots in all, on as many data cores as there are
-    #[arg(long, value_name = "N")]
+    #[arg(long, global = true, value_name = "N")]
     pub slots: Option<u32>,
     /// How long an idle core looks for work before it sleeps: always, never, auto, or a duration such as 50us
-    #[arg(long, default_value = "auto", value_parser = parse_spin)]
+    #[arg(long, global = true, default_value = "auto", value_parser = parse_spin)]
     pub spin: SpinPolicy,
     /// Memory for exchange buffers of the whole process, such as 256MiB
-    #[arg(long, default_value = "256MiB", value_parser = parse_bytes)]
+    #[arg(long, global = true, default_value = "256MiB", value_parser = parse_bytes)]
     pub network_memory: usize,
 }
 

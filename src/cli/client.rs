@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
+use ringflow_schemas::id::JobId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,18 @@ pub struct RestClient {
     agent: ureq::Agent,
     address: String,
 }
+
+/// The JobManager did not answer; asking again may help.
+#[derive(Debug)]
+pub struct Unreachable(String);
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
 
 /// A job that was accepted.
 #[derive(Debug, Deserialize)]
@@ -40,7 +53,6 @@ pub struct Latency {
     pub p99_99: u64,
     pub max: u64,
     /// Records measured.
-    #[serde(skip_serializing)]
     pub count: u64,
 }
 
@@ -143,11 +155,11 @@ impl RestClient {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
-        anyhow!(
+        anyhow::Error::new(Unreachable(format!(
             "cannot reach a JobManager's REST endpoint at {}: {error}; is it running there (`ringflow jobmanager`), and is \
              this its REST port (default 8081)?",
             self.address
-        )
+        )))
     }
 
     fn read<T: DeserializeOwned>(
@@ -252,6 +264,9 @@ impl RestClient {
     /// # Errors
     /// The JobManager is unreachable, does not know the job, or it has ended.
     pub fn cancel(&self, job: &str) -> crate::Result<()> {
+        let job: JobId = job
+            .parse()
+            .with_context(|| format!("`{job}` is no job id; `ringflow list` shows them"))?;
         let url = self.url(&format!("/jobs/{job}?mode=cancel"));
         self.read::<serde_json::Value>(self.agent.patch(url).send_empty())
             .map(drop)

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::bail;
 use ringflow_dataplane::program::Topology;
+use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_schemas::rpc::{Message, SubmittedGraph};
 use serde::Serialize;
 
-use crate::cli::client::{Latency, Progress, RestClient};
+use crate::cli::client::{Latency, Progress, RestClient, Unreachable};
 use crate::cli::local::{LocalCluster, LocalOptions};
 use crate::cli::progress::Observer;
 
@@ -66,6 +67,9 @@ pub struct Summary {
 /// How often the client asks how the job stands.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long a client waits for a JobManager that has stopped answering.
+const PATIENCE_NS: u64 = 30_000_000_000;
+
 /// Executes a job and waits for its end.
 ///
 /// # Errors
@@ -86,9 +90,15 @@ pub fn execute(
                 &RestClient::new(&cluster.rest_address().to_string()),
                 &request.message,
                 observer,
+                OnInterrupt::Cancel,
             )
         }
-        Target::Remote(address) => run_on(&RestClient::new(address), &request.message, observer),
+        Target::Remote(address) => run_on(
+            &RestClient::new(address),
+            &request.message,
+            observer,
+            OnInterrupt::Leave,
+        ),
     }
 }
 
@@ -116,22 +126,53 @@ fn parallelism(message: &Message<SubmittedGraph>, options: &LocalOptions) -> u32
         .clamp(1, 1024)
 }
 
+/// What an interrupt (Ctrl-C) does to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnInterrupt {
+    /// It ends with its process, so it is cancelled and summed up.
+    Cancel,
+    /// It belongs to a cluster and goes on.
+    Leave,
+}
+
 fn run_on(
     client: &RestClient,
     message: &Message<SubmittedGraph>,
     observer: &mut dyn Observer,
+    on_interrupt: OnInterrupt,
 ) -> crate::Result<Summary> {
     let submitted = client.submit(message.bytes())?;
+    let job = &submitted.jobid;
     for warning in &submitted.warnings {
         observer.warn(warning);
     }
-    observer.submitted(&submitted.jobid);
+    observer.submitted(job);
+    let clock = Clock::system();
+    let mut answered_ns = clock.now_ns();
+    let mut canceling = false;
     loop {
-        let progress = client.progress(&submitted.jobid)?;
-        observer.progress(&progress);
-        if progress.is_terminal() {
+        if observer.interrupted() && !canceling {
             observer.ended();
-            return summarize(progress);
+            if on_interrupt == OnInterrupt::Leave {
+                bail!("interrupted; job {job} goes on, `ringflow cancel` ends it");
+            }
+            client.cancel(job)?;
+            canceling = true;
+        }
+        match client.progress(job) {
+            Ok(progress) => {
+                answered_ns = clock.now_ns();
+                observer.progress(&progress);
+                if progress.is_terminal() {
+                    observer.ended();
+                    return summarize(progress);
+                }
+            }
+            // A JobManager that is busy or on its way back may answer again.
+            Err(error)
+                if error.is::<Unreachable>()
+                    && clock.now_ns().saturating_sub(answered_ns) < PATIENCE_NS => {}
+            Err(error) => return Err(error.context(format!("lost sight of job {job}"))),
         }
         std::thread::park_timeout(POLL);
     }

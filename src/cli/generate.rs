@@ -1,7 +1,8 @@
 //! `ringflow generate`: a benchmark's events, for Kafka or as lines of JSON.
 //!
 //! Owns: filling topics and files. Invariant: event n is the same whatever it goes to; in a topic it goes to partition
-//! n modulo the number of partitions, with its event time as Kafka timestamp.
+//! n modulo the number of partitions. Its Kafka timestamp is the time of writing: event times are of 2015, and a broker
+//! deletes by timestamp.
 //! Left out: jobs that generate for themselves.
 
 use std::io::{BufWriter, Write};
@@ -15,7 +16,7 @@ use ringflow_dataplane::source::pace::Pace;
 use crate::cli::args::{Generate, GenerateArgs, GenerateNexmarkArgs};
 use crate::cli::progress::grouped;
 use crate::cli::topic_writer::TopicWriter;
-use crate::nexmark::{EventWriter, NexmarkConfig, event_time_ms, write_ndjson};
+use crate::nexmark::{EventWriter, NexmarkConfig, write_ndjson};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -100,8 +101,7 @@ fn to_kafka(args: &GenerateNexmarkArgs, config: NexmarkConfig, topic: &str) -> c
         wait_for(&pace, &clock, number);
         let partition =
             i32::try_from(number % partitions).context("more partitions than Kafka allows")?;
-        let time = event_time_ms(&config, number);
-        writer.write(partition, events.write(number), time)?;
+        writer.write(partition, events.write(number))?;
     }
     writer.finish()?;
     writeln!(

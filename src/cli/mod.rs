@@ -12,6 +12,7 @@ pub mod args;
 pub mod client;
 pub mod execute;
 pub mod generate;
+pub mod interrupt;
 pub mod jobs;
 pub mod local;
 pub mod progress;

@@ -9,6 +9,7 @@ use ringflow_dataplane::runtime::clock::Clock;
 
 use crate::cli::client::Progress;
 use crate::cli::execute::Summary;
+use crate::cli::interrupt::Interrupts;
 
 /// Hears how a job goes.
 pub trait Observer {
@@ -22,6 +23,10 @@ pub trait Observer {
     fn progress(&mut self, _progress: &Progress) {}
     /// It has ended.
     fn ended(&mut self) {}
+    /// The user asked for an end.
+    fn interrupted(&self) -> bool {
+        false
+    }
 }
 
 /// Says nothing.
@@ -37,6 +42,7 @@ pub struct Terminal {
     interactive: bool,
     last: Option<(u64, u64, u64)>,
     line_open: bool,
+    interrupts: Option<Interrupts>,
 }
 
 impl Default for Terminal {
@@ -46,6 +52,7 @@ impl Default for Terminal {
             interactive: std::io::stderr().is_terminal(),
             last: None,
             line_open: false,
+            interrupts: None,
         }
     }
 }
@@ -70,7 +77,13 @@ fn say(text: &str) {
 }
 
 impl Observer for Terminal {
+    fn interrupted(&self) -> bool {
+        self.interrupts.as_ref().is_some_and(Interrupts::any)
+    }
+
     fn submitted(&mut self, job: &str) {
+        // Not earlier: a local environment has confined the process to its housekeeping cores by now.
+        self.interrupts = Interrupts::listen();
         say(&format!("Job has been submitted with JobID {job}\n"));
     }
 
@@ -193,10 +206,22 @@ pub fn print_summary(summary: &Summary, json: bool) -> crate::Result<()> {
             "  {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
             "p50", "p90", "p99", "p99.9", "p99.99", "max"
         )?;
+        // A quantile that fewer samples than its own rarity stand behind is only the maximum in disguise.
+        let shown = |value: u64, samples: u64| {
+            if latency.count >= samples {
+                value.to_string()
+            } else {
+                "-".to_owned()
+            }
+        };
+        let (p99, p99_9) = (shown(latency.p99, 100), shown(latency.p99_9, 1_000));
         writeln!(
             out,
-            "  {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            latency.p50, latency.p90, latency.p99, latency.p99_9, latency.p99_99, latency.max
+            "  {:>10} {:>10} {p99:>10} {p99_9:>10} {:>10} {:>10}",
+            latency.p50,
+            shown(latency.p90, 10),
+            shown(latency.p99_99, 10_000),
+            latency.max
         )?;
     }
     Ok(())

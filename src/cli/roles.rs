@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use ringflow_control::{JobManager, JobManagerConfig};
 use ringflow_dataplane::program::Topology;
 use ringflow_dataplane::runtime::placement::{
-    Placement, Verification, allowed_cpus, confine_to_housekeeping,
+    CpuList, Placement, Verification, allowed_cpus, claim, confine_to_housekeeping,
 };
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,6 +92,15 @@ pub fn task_manager(
         "--data-ports names {} ports for {cores} data cores: each core listens on its own",
         args.data_ports.len()
     );
+    let (_claims, taken) = claim(&placement);
+    if !taken.is_empty() {
+        let clash = format!(
+            "CPUs {} are data cores of another TaskManager on this host: give each its own with --cores",
+            CpuList(taken)
+        );
+        ensure!(!args.strict, "--strict: {clash}");
+        tracing::warn!("{clash}");
+    }
     confine_to_housekeeping(&placement).context("cannot move to the housekeeping cores")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -78,11 +78,10 @@ impl TopicWriter {
     ///
     /// # Errors
     /// The producer refuses it for good.
-    pub fn write(&self, partition: i32, payload: &[u8], timestamp_ms: i64) -> crate::Result<()> {
+    pub fn write(&self, partition: i32, payload: &[u8]) -> crate::Result<()> {
         let mut record = BaseRecord::<(), [u8]>::to(&self.topic)
             .partition(partition)
-            .payload(payload)
-            .timestamp(timestamp_ms);
+            .payload(payload);
         loop {
             record = match self.producer.send(record) {
                 Ok(()) => break,

@@ -31,6 +31,11 @@ pub fn numbers(subtask: u32, parallelism: u32, total: u64) -> Numbers {
 }
 
 impl Numbers {
+    /// How many subtasks share the stream.
+    pub fn parallelism(&self) -> u64 {
+        self.parallelism
+    }
+
     /// How many numbers were given out so far.
     pub fn position(&self) -> u64 {
         self.position

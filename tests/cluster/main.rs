@@ -205,7 +205,6 @@ fn data_threads_run_on_one_cpu_each_and_no_other_thread_shares_it() {
         &housekeeping,
         "--slots",
         "2",
-        "--strict",
     ];
     cluster.task_managers.push(Process::start(&arguments));
     cluster.wait_for_slots(2, 2);
@@ -593,4 +592,112 @@ fn a_program_is_its_own_cluster() {
         error.contains("cannot run program `count by last digit`") && error.contains("taskmanager"),
         "{error}"
     );
+}
+
+#[test]
+fn an_interrupted_local_run_is_summed_up_and_a_remote_job_goes_on() {
+    let mut local = Process::start(&[
+        "run", "-o", "json", "nexmark", "q0", "--events", "0", "--rate", "10000",
+    ]);
+    let submitted = |process: &Process| {
+        let lines = process.stderr.lock().unwrap();
+        lines.iter().find_map(|line| {
+            line.strip_prefix("Job has been submitted with JobID ")
+                .map(str::to_owned)
+        })
+    };
+    wait_for("the local job", Duration::from_secs(30), || {
+        submitted(&local)
+    });
+    local.signal("-INT");
+    assert!(local.wait(Duration::from_secs(20)).success());
+    let summary: serde_json::Value =
+        serde_json::from_str(local.stdout.lock().unwrap().last().unwrap()).unwrap();
+    assert_eq!(summary["state"], "CANCELED");
+    assert!(
+        summary["latency_us"].is_object() || summary["records"] == 0,
+        "{summary}"
+    );
+
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let mut remote = Process::start(&[
+        "run",
+        "-m",
+        &cluster.rest,
+        "nexmark",
+        "q0",
+        "--events",
+        "0",
+        "--rate",
+        "10000",
+    ]);
+    let job = wait_for("the remote job", Duration::from_secs(30), || {
+        submitted(&remote)
+    });
+    remote.signal("-INT");
+    assert!(!remote.wait(Duration::from_secs(20)).success());
+    let said = remote.stderr.lock().unwrap().join("\n");
+    assert!(
+        said.contains(&job) && said.contains("goes on") && said.contains("ringflow cancel"),
+        "{said}"
+    );
+    assert_eq!(state(&cluster, &job), "RUNNING");
+}
+
+#[test]
+fn an_id_in_use_is_refused_and_its_holder_works_on() {
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let job = submit(&cluster, "1");
+    let error = fails(&[
+        "taskmanager",
+        "-m",
+        &cluster.rpc,
+        "--id",
+        "tm-1",
+        "--slots",
+        "1",
+    ]);
+    let pid = cluster.task_managers[0].pid().to_string();
+    assert!(
+        error.contains("in use") && error.contains(&pid) && error.contains("--id"),
+        "{error}"
+    );
+    assert_eq!(state(&cluster, &job), "RUNNING");
+}
+
+#[test]
+fn data_cores_that_another_task_manager_has_are_warned_about() {
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let cpu = cpus()[0].to_string();
+    let error = fails(&[
+        "taskmanager",
+        "-m",
+        &cluster.rpc,
+        "--id",
+        "tm-9",
+        "--cores",
+        &cpu,
+        "--strict",
+    ]);
+    assert!(
+        error.contains("another TaskManager") && error.contains("--cores"),
+        "{error}"
+    );
+}
+
+#[test]
+fn clients_that_never_finish_their_request_do_not_stop_others() {
+    use std::io::Write;
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let Ok(mut socket) = std::net::TcpStream::connect(&cluster.rest) else {
+            break;
+        };
+        drop(socket.write_all(b"GET /overview HTTP/1.1\r\nHost: x\r\n"));
+        slow.push(socket);
+    }
+    // All places are taken until the slow ones are cut off, then everybody gets an answer.
+    let client = cluster.client();
+    wait_for("an answer", Duration::from_secs(60), || client.slots().ok());
 }

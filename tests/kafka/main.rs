@@ -151,11 +151,7 @@ fn payloads_that_are_no_record_are_counted_or_fatal_as_asked() {
     .enumerate()
     {
         writer
-            .write(
-                i32::try_from(number % 2).unwrap(),
-                payload,
-                1_436_918_400_000,
-            )
+            .write(i32::try_from(number % 2).unwrap(), payload)
             .unwrap();
     }
     writer.finish().unwrap();

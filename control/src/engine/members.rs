@@ -54,12 +54,24 @@ impl Engine {
         registration: Registration,
         effects: &mut Effects,
     ) {
-        let known = self
-            .cluster
-            .find(&registration.task_manager_id)
-            .map(|(connection, _)| connection);
+        let known = self.cluster.find(&registration.task_manager_id);
+        // Only the process that holds an id may take it over, when it has noticed a broken connection before we have.
+        let holder = known
+            .filter(|(_, holder)| !holder.registration.is_same_process(&registration))
+            .map(|(_, holder)| {
+                format!(
+                    "process {} at {}",
+                    holder.registration.pid,
+                    holder.address.endpoint()
+                )
+            });
+        let known = known.map(|(connection, _)| connection);
         let refusal = if self.cluster.get(connection).is_some() {
             Some("this connection registered already".to_owned())
+        } else if let Some(holder) = holder {
+            Some(format!(
+                "its id is in use by {holder}; choose another --id, or stop that one"
+            ))
         } else if known.is_none() && self.cluster.len() >= limits::TASK_MANAGERS_MAX {
             Some(format!(
                 "{} TaskManagers are registered, the most there may be",

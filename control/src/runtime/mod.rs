@@ -12,6 +12,7 @@
 
 mod clock;
 mod engine_task;
+mod http;
 mod random;
 mod rpc;
 
@@ -19,7 +20,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use ringflow_schemas::rpc::JobManagerServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -217,13 +217,6 @@ async fn serve_rest(
     handle: EngineHandle,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, rest::router(handle))
-        .with_graceful_shutdown(stop)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Fatal, "the REST server ended").caused_by(error))
+    http::serve(listener, rest::router(handle), stop).await;
+    Ok(())
 }

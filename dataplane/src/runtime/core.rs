@@ -527,7 +527,10 @@ impl Core {
             let subtask = &mut self.subtasks[index];
             let turn = std::panic::catch_unwind(AssertUnwindSafe(|| subtask.turn()))
                 .unwrap_or_else(|panic| {
-                    Err(Error::operator(format!("panicked: {}", panic_text(&panic))))
+                    Err(Error::operator(format!(
+                        "panicked: {}",
+                        panic_text(panic.as_ref())
+                    )))
                 });
             match turn {
                 Ok(Turn::Worked) => moved = true,
@@ -566,7 +569,7 @@ impl Core {
         let opened = std::panic::catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| {
             Err(Error::operator(format!(
                 "panicked in open: {}",
-                panic_text(&panic)
+                panic_text(panic.as_ref())
             )))
         });
         match opened {
@@ -607,7 +610,7 @@ impl Core {
             Err(panic) => {
                 tracing::error!(
                     "subtask {attempt} panicked in close: {}",
-                    panic_text(&panic)
+                    panic_text(panic.as_ref())
                 );
                 snapshot(attempt, &SubtaskMetrics::default(), None, Vec::new())
             }

@@ -221,6 +221,32 @@ pub fn confine_to_housekeeping(placement: &Placement) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Claims the data cores against other ringflow processes of this host, for as long as the files live. Returns also the
+/// CPUs that another process has claimed: both would run their data cores there and halve each other's speed.
+#[must_use]
+pub fn claim(placement: &Placement) -> (Vec<std::fs::File>, Vec<usize>) {
+    use rustix::fs::{FlockOperation, flock};
+    let (mut claims, mut taken) = (Vec::new(), Vec::new());
+    for cpu in &placement.data {
+        let path = std::env::temp_dir().join(format!("ringflow-cpu-{cpu}.lock"));
+        // Another user's file or a full disk makes no claim and no trouble.
+        let Ok(file) = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+        else {
+            continue;
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => claims.push(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => taken.push(*cpu),
+            Err(_) => {}
+        }
+    }
+    (claims, taken)
+}
+
 /// One thread as the kernel sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThreadPlacement {

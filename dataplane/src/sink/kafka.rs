@@ -51,6 +51,7 @@ pub struct KafkaSinkFactory {
     topic: String,
     partitioning: SinkPartitioning,
     encoder: Option<Encoder>,
+    event_times: bool,
 }
 
 impl KafkaSinkFactory {
@@ -62,6 +63,7 @@ impl KafkaSinkFactory {
             topic: topic.into(),
             partitioning: SinkPartitioning::Spread,
             encoder: None,
+            event_times: true,
         }
     }
 
@@ -69,6 +71,14 @@ impl KafkaSinkFactory {
     #[must_use]
     pub fn partitioning(mut self, partitioning: SinkPartitioning) -> Self {
         self.partitioning = partitioning;
+        self
+    }
+
+    /// Whether a record's event time becomes its Kafka timestamp (the default, as in Flink); without it, that is the time
+    /// of writing. Brokers delete by that timestamp: rows with old event times vanish from a topic with a retention time.
+    #[must_use]
+    pub fn event_times(mut self, event_times: bool) -> Self {
+        self.event_times = event_times;
         self
     }
 
@@ -103,6 +113,7 @@ impl KafkaSinkFactory {
         let producer = Producer::new(&client, &self.topic)?;
         let partition_count = partition_count(producer.topic(), REQUEST_TIMEOUT)?.partition_count;
         Ok(KafkaSink {
+            event_times: self.event_times,
             encoder: self.encoder.clone(),
             encoded: Vec::new(),
             keyed_partitions: match self.partitioning {
@@ -144,6 +155,7 @@ struct Waiting {
 
 /// Writes the records of one subtask.
 pub struct KafkaSink {
+    event_times: bool,
     encoder: Option<Encoder>,
     encoded: Vec<u8>,
     keyed_partitions: Option<u32>,
@@ -283,6 +295,11 @@ impl Operator for KafkaSink {
             }
             None => record.bytes,
         };
+        let timestamp = if self.event_times {
+            record.timestamp
+        } else {
+            EventTime::NONE
+        };
         // Remainders by a count that came from an i32 fit one.
         let kafka_partition = self
             .keyed_partitions
@@ -290,16 +307,16 @@ impl Operator for KafkaSink {
         let sent = match self.waiting.is_empty() {
             true => self
                 .producer
-                .send(kafka_partition, bytes, record.timestamp, record.origin_ns),
+                .send(kafka_partition, bytes, timestamp, record.origin_ns),
             false => Err(RDKafkaErrorCode::QueueFull),
         };
         match sent {
             Ok(()) => Ok(()),
             Err(RDKafkaErrorCode::QueueFull) => {
-                let (timestamp, origin_ns) = (record.timestamp, record.origin_ns);
+                let (bytes, origin_ns) = (bytes.to_vec(), record.origin_ns);
                 self.waiting.push_back(Waiting {
                     kafka_partition,
-                    bytes: bytes.to_vec(),
+                    bytes,
                     timestamp,
                     origin_ns,
                 });

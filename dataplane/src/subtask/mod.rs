@@ -141,9 +141,9 @@ impl Subtask {
         let turn = self.work(started_ns)?;
         let ended_ns = self.clock.now_ns();
         let waited = match self.last_turn {
-            Turn::Idle { .. } | Turn::Finished => &self.metrics.idle_ns,
+            // A subtask that waits for its turn on a shared core is not busy: the core is, with another one.
+            Turn::Idle { .. } | Turn::Finished | Turn::Worked => &self.metrics.idle_ns,
             Turn::Backpressured => &self.metrics.backpressured_ns,
-            Turn::Worked => &self.metrics.busy_ns,
         };
         add(waited, started_ns.saturating_sub(self.last_ns));
         let spent = match turn {

@@ -73,6 +73,8 @@ pub struct ControlClient {
     building: HashSet<ExecutionAttemptId>,
     /// Attempts on cores.
     running: HashSet<ExecutionAttemptId>,
+    /// The session got as far as a registration.
+    was_registered: bool,
 }
 
 /// How a session with the JobManager ended.
@@ -107,6 +109,7 @@ impl ControlClient {
             next_connection: 0,
             building: HashSet::new(),
             running: HashSet::new(),
+            was_registered: false,
         }
     }
 
@@ -127,7 +130,6 @@ impl ControlClient {
         runtime.block_on(async {
             let mut wait = RETRY_FIRST;
             loop {
-                let began = Instant::now();
                 match self.session(&mut stopped).await {
                     Session::Stopped(reason) => {
                         self.publish(Registration::Ended(reason));
@@ -139,7 +141,7 @@ impl ControlClient {
                         return;
                     }
                     Session::Lost(reason) => {
-                        if began.elapsed() > RETRY_LONGEST {
+                        if std::mem::take(&mut self.was_registered) {
                             wait = RETRY_FIRST;
                             tracing::warn!(
                                 "lost the JobManager at {}: {reason}",
@@ -234,6 +236,7 @@ impl ControlClient {
                             accepting = self.accept(&cluster_id, &internal);
                             self.publish(Registration::Registered { cluster_id: cluster_id.clone() });
                             tracing::info!("TaskManager {} registered at {}", self.id, self.config.job_manager);
+                            self.was_registered = true;
                             joined = Some((cluster_id, silence));
                         } else if let Some(refused) = payload.payload_as_registration_refused() {
                             break Session::Refused(format!("the JobManager refuses it: {}", refused.reason()));
