@@ -1,7 +1,6 @@
 //! How buffers get from one subtask to another, and the flow control that bounds them.
 //!
-//! Owns: the producer's side ([`result_partition`], [`partitioner`]), the roads ([`local`], [`ring`], [`remote`] with
-//! [`frame`]), the consumer's side ([`input_gate`], [`valve`]), joined by [`channel`].
+//! Owns: the producer's side ([`result_partition`], [`partitioner`]), the roads ([`local`], [`ring`], [`remote`] over [`connection`] and [`frame`]), the consumer's side ([`input_gate`], [`valve`]), joined by [`channel`].
 //! ```text
 //! operator -> ResultPartition -> one of { same core: LocalQueue | other core: ring | other process: RemoteSender ->
 //!             Connection ~TCP~ Connection -> RemoteReceiver } -> InputGate -> operator
@@ -11,6 +10,7 @@
 //! Left out: what is in the buffers ([`crate::batch`]).
 
 pub mod channel;
+pub mod connection;
 pub mod frame;
 pub mod input_gate;
 pub mod local;

@@ -1,6 +1,6 @@
 //! Everything about threads, cores and time.
 //!
-//! Owns: [`core`] (the poller of one data core), [`doorbell`], [`readiness`], [`watchdog`], [`placement`],
+//! Owns: [`core`] (a data core and its border; its poller is in `poller`), [`doorbell`], [`readiness`], [`watchdog`], [`placement`],
 //! [`housekeeping`], [`clock`], and what operators learn of it ([`context`], [`on_core`]).
 //! Invariant: glommio and the clocks are used in this folder only.
 //! Left out: what the subtasks do.
@@ -12,5 +12,6 @@ pub mod doorbell;
 pub mod housekeeping;
 pub mod on_core;
 pub mod placement;
+mod poller;
 pub mod readiness;
 pub mod watchdog;

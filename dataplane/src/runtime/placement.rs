@@ -10,6 +10,8 @@ use std::fmt;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::runtime::readiness;
+
 /// What the user asked for; absent: decide.
 #[derive(Debug, Clone, Default)]
 pub struct PlacementRequest {
@@ -370,6 +372,12 @@ pub fn verify(placement: &Placement, data_threads: &[i32]) -> std::io::Result<Ve
         ));
     }
     table.push(("lockable memory".to_owned(), memlock_text));
+    match readiness::features() {
+        Ok(features) => table.push(("io_uring".to_owned(), features.to_owned())),
+        Err(error) => broken.push(format!(
+            "io_uring cannot be used: {error}; look at sysctl kernel.io_uring_disabled and seccomp filters"
+        )),
+    }
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()

@@ -32,6 +32,19 @@ const WRITE: u64 = 1;
 /// `IORING_ENTER_GETEVENTS`, io_uring_enter(2).
 const GETEVENTS: u32 = 1;
 
+/// What the kernel's io_uring can do, for people: whether a ring can be had, and with deferred task work (kernel 6.1).
+///
+/// # Errors
+/// No ring at all: io_uring is missing, or forbidden to this process.
+pub fn features() -> std::io::Result<&'static str> {
+    let mut builder = IoUring::<io_uring::squeue::Entry>::builder();
+    builder.setup_single_issuer().setup_defer_taskrun();
+    match builder.build(2) {
+        Ok(_) => Ok("single issuer, deferred task work"),
+        Err(_) => IoUring::new(2).map(|_| "plain rings: a kernel of 6.1 or newer interrupts less"),
+    }
+}
+
 impl Readiness {
     /// A ring whose completions ring `doorbell_fd`.
     ///

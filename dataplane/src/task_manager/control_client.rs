@@ -21,7 +21,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::error::{Error, Result};
-use crate::exchange::remote::Direction;
+use crate::exchange::connection::Direction;
 use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
 };

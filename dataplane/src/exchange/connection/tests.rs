@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::element::{Control, Element};
+use crate::limits::CHANNEL_BUFFERS;
 use crate::record::{EventTime, RecordRef};
 use ringflow_schemas::id::JobId;
 
