@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
-cargo clippy --workspace --all-targets -- -D warnings
 scripts/gen_schemas.sh --check
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+cargo clippy --workspace --all-targets -- -D warnings
 echo "verify: all good"

@@ -86,11 +86,9 @@ pub fn list(args: &ListArgs) -> crate::Result<()> {
     let mut lines = Vec::new();
     for job in jobs {
         let cause = if job.state == "FAILED" {
-            client
-                .exceptions(&job.jid)?
-                .into_iter()
-                .next()
-                .map(|root| root.stacktrace)
+            // A job may have left the JobManager's memory since it was listed.
+            let history = client.exceptions(&job.jid).unwrap_or_default();
+            history.into_iter().next().map(|root| root.stacktrace)
         } else {
             None
         };

@@ -2,1816 +2,1524 @@
 // @generated
 extern crate alloc;
 
+
 #[allow(unused_imports, dead_code)]
 pub mod ringflow {
 
-    #[allow(unused_imports, dead_code)]
-    pub mod nexmark {
-
-        #[deprecated(
-            since = "2.0.0",
-            note = "Use associated constants instead. This will no longer be generated in 2021."
-        )]
-        pub const ENUM_MIN_EVENT_BODY: u8 = 0;
-        #[deprecated(
-            since = "2.0.0",
-            note = "Use associated constants instead. This will no longer be generated in 2021."
-        )]
-        pub const ENUM_MAX_EVENT_BODY: u8 = 3;
-        #[deprecated(
-            since = "2.0.0",
-            note = "Use associated constants instead. This will no longer be generated in 2021."
-        )]
-        #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_EVENT_BODY: [EventBody; 4] = [
-            EventBody::NONE,
-            EventBody::Person,
-            EventBody::Auction,
-            EventBody::Bid,
-        ];
-
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-        #[repr(transparent)]
-        pub struct EventBody(pub u8);
-        #[allow(non_upper_case_globals)]
-        impl EventBody {
-            pub const NONE: Self = Self(0);
-            pub const Person: Self = Self(1);
-            pub const Auction: Self = Self(2);
-            pub const Bid: Self = Self(3);
-
-            pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 3;
-            pub const ENUM_VALUES: &'static [Self] =
-                &[Self::NONE, Self::Person, Self::Auction, Self::Bid];
-            /// Returns the variant's name or "" if unknown.
-            pub fn variant_name(self) -> Option<&'static str> {
-                match self {
-                    Self::NONE => Some("NONE"),
-                    Self::Person => Some("Person"),
-                    Self::Auction => Some("Auction"),
-                    Self::Bid => Some("Bid"),
-                    _ => None,
-                }
-            }
-        }
-        impl ::core::fmt::Debug for EventBody {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
-                if let Some(name) = self.variant_name() {
-                    f.write_str(name)
-                } else {
-                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
-                }
-            }
-        }
-        impl<'a> ::flatbuffers::Follow<'a> for EventBody {
-            type Inner = Self;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
-                Self(b)
-            }
-        }
-
-        impl ::flatbuffers::Push for EventBody {
-            type Output = EventBody;
-            #[inline]
-            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
-            }
-        }
-
-        impl ::flatbuffers::EndianScalar for EventBody {
-            type Scalar = u8;
-            #[inline]
-            fn to_little_endian(self) -> u8 {
-                self.0.to_le()
-            }
-            #[inline]
-            #[allow(clippy::wrong_self_convention)]
-            fn from_little_endian(v: u8) -> Self {
-                let b = u8::from_le(v);
-                Self(b)
-            }
-        }
-
-        impl<'a> ::flatbuffers::Verifiable for EventBody {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                u8::run_verifier(v, pos)
-            }
-        }
-
-        impl ::flatbuffers::SimpleToVerifyInSlice for EventBody {}
-        pub struct EventBodyUnionTableOffset {}
-
-        // struct AuctionPrice, aligned to 8
-        #[repr(transparent)]
-        #[derive(Clone, Copy, PartialEq)]
-        pub struct AuctionPrice(pub [u8; 16]);
-        impl Default for AuctionPrice {
-            fn default() -> Self {
-                Self([0; 16])
-            }
-        }
-        impl ::core::fmt::Debug for AuctionPrice {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
-                f.debug_struct("AuctionPrice")
-                    .field("auction", &self.auction())
-                    .field("price", &self.price())
-                    .finish()
-            }
-        }
-
-        impl ::flatbuffers::SimpleToVerifyInSlice for AuctionPrice {}
-        impl<'a> ::flatbuffers::Follow<'a> for AuctionPrice {
-            type Inner = &'a AuctionPrice;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                unsafe { <&'a AuctionPrice>::follow(buf, loc) }
-            }
-        }
-        impl<'a> ::flatbuffers::Follow<'a> for &'a AuctionPrice {
-            type Inner = &'a AuctionPrice;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                unsafe { ::flatbuffers::follow_cast_ref::<AuctionPrice>(buf, loc) }
-            }
-        }
-        impl<'b> ::flatbuffers::Push for AuctionPrice {
-            type Output = AuctionPrice;
-            #[inline]
-            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-                let src = unsafe {
-                    ::core::slice::from_raw_parts(
-                        self as *const AuctionPrice as *const u8,
-                        <Self as ::flatbuffers::Push>::size(),
-                    )
-                };
-                dst.copy_from_slice(src);
-            }
-            #[inline]
-            fn alignment() -> ::flatbuffers::PushAlignment {
-                ::flatbuffers::PushAlignment::new(8)
-            }
-        }
-
-        impl<'a> ::flatbuffers::Verifiable for AuctionPrice {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.in_buffer::<Self>(pos)
-            }
-        }
-
-        impl<'a> AuctionPrice {
-            #[allow(clippy::too_many_arguments)]
-            pub fn new(auction: u64, price: u64) -> Self {
-                let mut s = Self([0; 16]);
-                s.set_auction(auction);
-                s.set_price(price);
-                s
-            }
-
-            pub fn auction(&self) -> u64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <u64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[0..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_auction(&mut self, x: u64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[0..].as_mut_ptr(),
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-
-            pub fn price(&self) -> u64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <u64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[8..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_price(&mut self, x: u64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[8..].as_mut_ptr(),
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-        }
-
-        // struct HotAuction, aligned to 8
-        #[repr(transparent)]
-        #[derive(Clone, Copy, PartialEq)]
-        pub struct HotAuction(pub [u8; 32]);
-        impl Default for HotAuction {
-            fn default() -> Self {
-                Self([0; 32])
-            }
-        }
-        impl ::core::fmt::Debug for HotAuction {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
-                f.debug_struct("HotAuction")
-                    .field("auction", &self.auction())
-                    .field("bids", &self.bids())
-                    .field("window_start", &self.window_start())
-                    .field("window_end", &self.window_end())
-                    .finish()
-            }
-        }
-
-        impl ::flatbuffers::SimpleToVerifyInSlice for HotAuction {}
-        impl<'a> ::flatbuffers::Follow<'a> for HotAuction {
-            type Inner = &'a HotAuction;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                unsafe { <&'a HotAuction>::follow(buf, loc) }
-            }
-        }
-        impl<'a> ::flatbuffers::Follow<'a> for &'a HotAuction {
-            type Inner = &'a HotAuction;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                unsafe { ::flatbuffers::follow_cast_ref::<HotAuction>(buf, loc) }
-            }
-        }
-        impl<'b> ::flatbuffers::Push for HotAuction {
-            type Output = HotAuction;
-            #[inline]
-            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-                let src = unsafe {
-                    ::core::slice::from_raw_parts(
-                        self as *const HotAuction as *const u8,
-                        <Self as ::flatbuffers::Push>::size(),
-                    )
-                };
-                dst.copy_from_slice(src);
-            }
-            #[inline]
-            fn alignment() -> ::flatbuffers::PushAlignment {
-                ::flatbuffers::PushAlignment::new(8)
-            }
-        }
-
-        impl<'a> ::flatbuffers::Verifiable for HotAuction {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.in_buffer::<Self>(pos)
-            }
-        }
-
-        impl<'a> HotAuction {
-            #[allow(clippy::too_many_arguments)]
-            pub fn new(auction: u64, bids: u64, window_start: i64, window_end: i64) -> Self {
-                let mut s = Self([0; 32]);
-                s.set_auction(auction);
-                s.set_bids(bids);
-                s.set_window_start(window_start);
-                s.set_window_end(window_end);
-                s
-            }
-
-            pub fn auction(&self) -> u64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <u64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[0..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_auction(&mut self, x: u64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[0..].as_mut_ptr(),
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-
-            pub fn bids(&self) -> u64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <u64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[8..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_bids(&mut self, x: u64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[8..].as_mut_ptr(),
-                        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-
-            pub fn window_start(&self) -> i64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <i64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[16..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_window_start(&mut self, x: i64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[16..].as_mut_ptr(),
-                        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-
-            pub fn window_end(&self) -> i64 {
-                let mut mem = ::core::mem::MaybeUninit::<
-                    <i64 as ::flatbuffers::EndianScalar>::Scalar,
-                >::uninit();
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        self.0[24..].as_ptr(),
-                        mem.as_mut_ptr() as *mut u8,
-                        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                    mem.assume_init()
-                })
-            }
-
-            pub fn set_window_end(&mut self, x: i64) {
-                let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-                // Safety:
-                // Created from a valid Table for this object
-                // Which contains a valid value in this slot
-                unsafe {
-                    ::core::ptr::copy_nonoverlapping(
-                        &x_le as *const _ as *const u8,
-                        self.0[24..].as_mut_ptr(),
-                        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                    );
-                }
-            }
-        }
-
-        pub enum PersonOffset {}
-        #[derive(Copy, Clone, PartialEq)]
-
-        pub struct Person<'a> {
-            pub _tab: ::flatbuffers::Table<'a>,
-        }
-
-        impl<'a> ::flatbuffers::Follow<'a> for Person<'a> {
-            type Inner = Person<'a>;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                Self {
-                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-                }
-            }
-        }
-
-        impl<'a> Person<'a> {
-            pub const VT_ID: ::flatbuffers::VOffsetT = 4;
-            pub const VT_NAME: ::flatbuffers::VOffsetT = 6;
-            pub const VT_EMAIL_ADDRESS: ::flatbuffers::VOffsetT = 8;
-            pub const VT_CREDIT_CARD: ::flatbuffers::VOffsetT = 10;
-            pub const VT_CITY: ::flatbuffers::VOffsetT = 12;
-            pub const VT_STATE: ::flatbuffers::VOffsetT = 14;
-            pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 16;
-            pub const VT_EXTRA: ::flatbuffers::VOffsetT = 18;
-
-            #[inline]
-            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-                Person { _tab: table }
-            }
-            #[allow(unused_mut)]
-            pub fn create<
-                'bldr: 'args,
-                'args: 'mut_bldr,
-                'mut_bldr,
-                A: ::flatbuffers::Allocator + 'bldr,
-            >(
-                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-                args: &'args PersonArgs<'args>,
-            ) -> ::flatbuffers::WIPOffset<Person<'bldr>> {
-                let mut builder = PersonBuilder::new(_fbb);
-                builder.add_date_time(args.date_time);
-                builder.add_id(args.id);
-                if let Some(x) = args.extra {
-                    builder.add_extra(x);
-                }
-                if let Some(x) = args.state {
-                    builder.add_state(x);
-                }
-                if let Some(x) = args.city {
-                    builder.add_city(x);
-                }
-                if let Some(x) = args.credit_card {
-                    builder.add_credit_card(x);
-                }
-                if let Some(x) = args.email_address {
-                    builder.add_email_address(x);
-                }
-                if let Some(x) = args.name {
-                    builder.add_name(x);
-                }
-                builder.finish()
-            }
-
-            #[inline]
-            pub fn id(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Person::VT_ID, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn name(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_NAME, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn email_address(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_EMAIL_ADDRESS, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn credit_card(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_CREDIT_CARD, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn city(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_CITY, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn state(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_STATE, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn date_time(&self) -> i64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<i64>(Person::VT_DATE_TIME, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn extra(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_EXTRA, None)
-                        .unwrap()
-                }
-            }
-        }
-
-        impl ::flatbuffers::Verifiable for Person<'_> {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.visit_table(pos)?
-                    .visit_field::<u64>("id", Self::VT_ID, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "name",
-                        Self::VT_NAME,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "email_address",
-                        Self::VT_EMAIL_ADDRESS,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "credit_card",
-                        Self::VT_CREDIT_CARD,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "city",
-                        Self::VT_CITY,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "state",
-                        Self::VT_STATE,
-                        true,
-                    )?
-                    .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "extra",
-                        Self::VT_EXTRA,
-                        true,
-                    )?
-                    .finish();
-                Ok(())
-            }
-        }
-        pub struct PersonArgs<'a> {
-            pub id: u64,
-            pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub email_address: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub credit_card: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub city: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub state: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub date_time: i64,
-            pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
-        }
-        impl<'a> Default for PersonArgs<'a> {
-            #[inline]
-            fn default() -> Self {
-                PersonArgs {
-                    id: 0,
-                    name: None,          // required field
-                    email_address: None, // required field
-                    credit_card: None,   // required field
-                    city: None,          // required field
-                    state: None,         // required field
-                    date_time: 0,
-                    extra: None, // required field
-                }
-            }
-        }
-
-        pub struct PersonBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-        }
-        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PersonBuilder<'a, 'b, A> {
-            #[inline]
-            pub fn add_id(&mut self, id: u64) {
-                self.fbb_.push_slot::<u64>(Person::VT_ID, id, 0);
-            }
-            #[inline]
-            pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_NAME, name);
-            }
-            #[inline]
-            pub fn add_email_address(&mut self, email_address: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
-                    Person::VT_EMAIL_ADDRESS,
-                    email_address,
-                );
-            }
-            #[inline]
-            pub fn add_credit_card(&mut self, credit_card: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
-                    Person::VT_CREDIT_CARD,
-                    credit_card,
-                );
-            }
-            #[inline]
-            pub fn add_city(&mut self, city: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_CITY, city);
-            }
-            #[inline]
-            pub fn add_state(&mut self, state: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_STATE, state);
-            }
-            #[inline]
-            pub fn add_date_time(&mut self, date_time: i64) {
-                self.fbb_
-                    .push_slot::<i64>(Person::VT_DATE_TIME, date_time, 0);
-            }
-            #[inline]
-            pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_EXTRA, extra);
-            }
-            #[inline]
-            pub fn new(
-                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            ) -> PersonBuilder<'a, 'b, A> {
-                let start = _fbb.start_table();
-                PersonBuilder {
-                    fbb_: _fbb,
-                    start_: start,
-                }
-            }
-            #[inline]
-            pub fn finish(self) -> ::flatbuffers::WIPOffset<Person<'a>> {
-                let o = self.fbb_.end_table(self.start_);
-                self.fbb_.required(o, Person::VT_NAME, "name");
-                self.fbb_
-                    .required(o, Person::VT_EMAIL_ADDRESS, "email_address");
-                self.fbb_.required(o, Person::VT_CREDIT_CARD, "credit_card");
-                self.fbb_.required(o, Person::VT_CITY, "city");
-                self.fbb_.required(o, Person::VT_STATE, "state");
-                self.fbb_.required(o, Person::VT_EXTRA, "extra");
-                ::flatbuffers::WIPOffset::new(o.value())
-            }
-        }
-
-        impl ::core::fmt::Debug for Person<'_> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                let mut ds = f.debug_struct("Person");
-                ds.field("id", &self.id());
-                ds.field("name", &self.name());
-                ds.field("email_address", &self.email_address());
-                ds.field("credit_card", &self.credit_card());
-                ds.field("city", &self.city());
-                ds.field("state", &self.state());
-                ds.field("date_time", &self.date_time());
-                ds.field("extra", &self.extra());
-                ds.finish()
-            }
-        }
-        pub enum AuctionOffset {}
-        #[derive(Copy, Clone, PartialEq)]
-
-        pub struct Auction<'a> {
-            pub _tab: ::flatbuffers::Table<'a>,
-        }
-
-        impl<'a> ::flatbuffers::Follow<'a> for Auction<'a> {
-            type Inner = Auction<'a>;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                Self {
-                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-                }
-            }
-        }
-
-        impl<'a> Auction<'a> {
-            pub const VT_ID: ::flatbuffers::VOffsetT = 4;
-            pub const VT_ITEM_NAME: ::flatbuffers::VOffsetT = 6;
-            pub const VT_DESCRIPTION: ::flatbuffers::VOffsetT = 8;
-            pub const VT_INITIAL_BID: ::flatbuffers::VOffsetT = 10;
-            pub const VT_RESERVE: ::flatbuffers::VOffsetT = 12;
-            pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
-            pub const VT_EXPIRES: ::flatbuffers::VOffsetT = 16;
-            pub const VT_SELLER: ::flatbuffers::VOffsetT = 18;
-            pub const VT_CATEGORY: ::flatbuffers::VOffsetT = 20;
-            pub const VT_EXTRA: ::flatbuffers::VOffsetT = 22;
-
-            #[inline]
-            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-                Auction { _tab: table }
-            }
-            #[allow(unused_mut)]
-            pub fn create<
-                'bldr: 'args,
-                'args: 'mut_bldr,
-                'mut_bldr,
-                A: ::flatbuffers::Allocator + 'bldr,
-            >(
-                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-                args: &'args AuctionArgs<'args>,
-            ) -> ::flatbuffers::WIPOffset<Auction<'bldr>> {
-                let mut builder = AuctionBuilder::new(_fbb);
-                builder.add_category(args.category);
-                builder.add_seller(args.seller);
-                builder.add_expires(args.expires);
-                builder.add_date_time(args.date_time);
-                builder.add_reserve(args.reserve);
-                builder.add_initial_bid(args.initial_bid);
-                builder.add_id(args.id);
-                if let Some(x) = args.extra {
-                    builder.add_extra(x);
-                }
-                if let Some(x) = args.description {
-                    builder.add_description(x);
-                }
-                if let Some(x) = args.item_name {
-                    builder.add_item_name(x);
-                }
-                builder.finish()
-            }
-
-            #[inline]
-            pub fn id(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Auction::VT_ID, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn item_name(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_ITEM_NAME, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn description(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_DESCRIPTION, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn initial_bid(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<u64>(Auction::VT_INITIAL_BID, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn reserve(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Auction::VT_RESERVE, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn date_time(&self) -> i64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<i64>(Auction::VT_DATE_TIME, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn expires(&self) -> i64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<i64>(Auction::VT_EXPIRES, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn seller(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Auction::VT_SELLER, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn category(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Auction::VT_CATEGORY, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn extra(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_EXTRA, None)
-                        .unwrap()
-                }
-            }
-        }
-
-        impl ::flatbuffers::Verifiable for Auction<'_> {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.visit_table(pos)?
-                    .visit_field::<u64>("id", Self::VT_ID, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "item_name",
-                        Self::VT_ITEM_NAME,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "description",
-                        Self::VT_DESCRIPTION,
-                        true,
-                    )?
-                    .visit_field::<u64>("initial_bid", Self::VT_INITIAL_BID, false)?
-                    .visit_field::<u64>("reserve", Self::VT_RESERVE, false)?
-                    .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
-                    .visit_field::<i64>("expires", Self::VT_EXPIRES, false)?
-                    .visit_field::<u64>("seller", Self::VT_SELLER, false)?
-                    .visit_field::<u64>("category", Self::VT_CATEGORY, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "extra",
-                        Self::VT_EXTRA,
-                        true,
-                    )?
-                    .finish();
-                Ok(())
-            }
-        }
-        pub struct AuctionArgs<'a> {
-            pub id: u64,
-            pub item_name: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub description: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub initial_bid: u64,
-            pub reserve: u64,
-            pub date_time: i64,
-            pub expires: i64,
-            pub seller: u64,
-            pub category: u64,
-            pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
-        }
-        impl<'a> Default for AuctionArgs<'a> {
-            #[inline]
-            fn default() -> Self {
-                AuctionArgs {
-                    id: 0,
-                    item_name: None,   // required field
-                    description: None, // required field
-                    initial_bid: 0,
-                    reserve: 0,
-                    date_time: 0,
-                    expires: 0,
-                    seller: 0,
-                    category: 0,
-                    extra: None, // required field
-                }
-            }
-        }
-
-        pub struct AuctionBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-        }
-        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuctionBuilder<'a, 'b, A> {
-            #[inline]
-            pub fn add_id(&mut self, id: u64) {
-                self.fbb_.push_slot::<u64>(Auction::VT_ID, id, 0);
-            }
-            #[inline]
-            pub fn add_item_name(&mut self, item_name: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
-                    Auction::VT_ITEM_NAME,
-                    item_name,
-                );
-            }
-            #[inline]
-            pub fn add_description(&mut self, description: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
-                    Auction::VT_DESCRIPTION,
-                    description,
-                );
-            }
-            #[inline]
-            pub fn add_initial_bid(&mut self, initial_bid: u64) {
-                self.fbb_
-                    .push_slot::<u64>(Auction::VT_INITIAL_BID, initial_bid, 0);
-            }
-            #[inline]
-            pub fn add_reserve(&mut self, reserve: u64) {
-                self.fbb_.push_slot::<u64>(Auction::VT_RESERVE, reserve, 0);
-            }
-            #[inline]
-            pub fn add_date_time(&mut self, date_time: i64) {
-                self.fbb_
-                    .push_slot::<i64>(Auction::VT_DATE_TIME, date_time, 0);
-            }
-            #[inline]
-            pub fn add_expires(&mut self, expires: i64) {
-                self.fbb_.push_slot::<i64>(Auction::VT_EXPIRES, expires, 0);
-            }
-            #[inline]
-            pub fn add_seller(&mut self, seller: u64) {
-                self.fbb_.push_slot::<u64>(Auction::VT_SELLER, seller, 0);
-            }
-            #[inline]
-            pub fn add_category(&mut self, category: u64) {
-                self.fbb_
-                    .push_slot::<u64>(Auction::VT_CATEGORY, category, 0);
-            }
-            #[inline]
-            pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Auction::VT_EXTRA, extra);
-            }
-            #[inline]
-            pub fn new(
-                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            ) -> AuctionBuilder<'a, 'b, A> {
-                let start = _fbb.start_table();
-                AuctionBuilder {
-                    fbb_: _fbb,
-                    start_: start,
-                }
-            }
-            #[inline]
-            pub fn finish(self) -> ::flatbuffers::WIPOffset<Auction<'a>> {
-                let o = self.fbb_.end_table(self.start_);
-                self.fbb_.required(o, Auction::VT_ITEM_NAME, "item_name");
-                self.fbb_
-                    .required(o, Auction::VT_DESCRIPTION, "description");
-                self.fbb_.required(o, Auction::VT_EXTRA, "extra");
-                ::flatbuffers::WIPOffset::new(o.value())
-            }
-        }
-
-        impl ::core::fmt::Debug for Auction<'_> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                let mut ds = f.debug_struct("Auction");
-                ds.field("id", &self.id());
-                ds.field("item_name", &self.item_name());
-                ds.field("description", &self.description());
-                ds.field("initial_bid", &self.initial_bid());
-                ds.field("reserve", &self.reserve());
-                ds.field("date_time", &self.date_time());
-                ds.field("expires", &self.expires());
-                ds.field("seller", &self.seller());
-                ds.field("category", &self.category());
-                ds.field("extra", &self.extra());
-                ds.finish()
-            }
-        }
-        pub enum BidOffset {}
-        #[derive(Copy, Clone, PartialEq)]
-
-        pub struct Bid<'a> {
-            pub _tab: ::flatbuffers::Table<'a>,
-        }
-
-        impl<'a> ::flatbuffers::Follow<'a> for Bid<'a> {
-            type Inner = Bid<'a>;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                Self {
-                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-                }
-            }
-        }
-
-        impl<'a> Bid<'a> {
-            pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
-            pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
-            pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
-            pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
-            pub const VT_URL: ::flatbuffers::VOffsetT = 12;
-            pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
-            pub const VT_EXTRA: ::flatbuffers::VOffsetT = 16;
-
-            #[inline]
-            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-                Bid { _tab: table }
-            }
-            #[allow(unused_mut)]
-            pub fn create<
-                'bldr: 'args,
-                'args: 'mut_bldr,
-                'mut_bldr,
-                A: ::flatbuffers::Allocator + 'bldr,
-            >(
-                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-                args: &'args BidArgs<'args>,
-            ) -> ::flatbuffers::WIPOffset<Bid<'bldr>> {
-                let mut builder = BidBuilder::new(_fbb);
-                builder.add_date_time(args.date_time);
-                builder.add_price(args.price);
-                builder.add_bidder(args.bidder);
-                builder.add_auction(args.auction);
-                if let Some(x) = args.extra {
-                    builder.add_extra(x);
-                }
-                if let Some(x) = args.url {
-                    builder.add_url(x);
-                }
-                if let Some(x) = args.channel {
-                    builder.add_channel(x);
-                }
-                builder.finish()
-            }
-
-            #[inline]
-            pub fn auction(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Bid::VT_AUCTION, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn bidder(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Bid::VT_BIDDER, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn price(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<u64>(Bid::VT_PRICE, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn channel(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_CHANNEL, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn url(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_URL, None)
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn date_time(&self) -> i64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe { self._tab.get::<i64>(Bid::VT_DATE_TIME, Some(0)).unwrap() }
-            }
-            #[inline]
-            pub fn extra(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_EXTRA, None)
-                        .unwrap()
-                }
-            }
-        }
-
-        impl ::flatbuffers::Verifiable for Bid<'_> {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.visit_table(pos)?
-                    .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
-                    .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
-                    .visit_field::<u64>("price", Self::VT_PRICE, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "channel",
-                        Self::VT_CHANNEL,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("url", Self::VT_URL, true)?
-                    .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "extra",
-                        Self::VT_EXTRA,
-                        true,
-                    )?
-                    .finish();
-                Ok(())
-            }
-        }
-        pub struct BidArgs<'a> {
-            pub auction: u64,
-            pub bidder: u64,
-            pub price: u64,
-            pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub url: Option<::flatbuffers::WIPOffset<&'a str>>,
-            pub date_time: i64,
-            pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
-        }
-        impl<'a> Default for BidArgs<'a> {
-            #[inline]
-            fn default() -> Self {
-                BidArgs {
-                    auction: 0,
-                    bidder: 0,
-                    price: 0,
-                    channel: None, // required field
-                    url: None,     // required field
-                    date_time: 0,
-                    extra: None, // required field
-                }
-            }
-        }
-
-        pub struct BidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-        }
-        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BidBuilder<'a, 'b, A> {
-            #[inline]
-            pub fn add_auction(&mut self, auction: u64) {
-                self.fbb_.push_slot::<u64>(Bid::VT_AUCTION, auction, 0);
-            }
-            #[inline]
-            pub fn add_bidder(&mut self, bidder: u64) {
-                self.fbb_.push_slot::<u64>(Bid::VT_BIDDER, bidder, 0);
-            }
-            #[inline]
-            pub fn add_price(&mut self, price: u64) {
-                self.fbb_.push_slot::<u64>(Bid::VT_PRICE, price, 0);
-            }
-            #[inline]
-            pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_CHANNEL, channel);
-            }
-            #[inline]
-            pub fn add_url(&mut self, url: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_URL, url);
-            }
-            #[inline]
-            pub fn add_date_time(&mut self, date_time: i64) {
-                self.fbb_.push_slot::<i64>(Bid::VT_DATE_TIME, date_time, 0);
-            }
-            #[inline]
-            pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_EXTRA, extra);
-            }
-            #[inline]
-            pub fn new(
-                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            ) -> BidBuilder<'a, 'b, A> {
-                let start = _fbb.start_table();
-                BidBuilder {
-                    fbb_: _fbb,
-                    start_: start,
-                }
-            }
-            #[inline]
-            pub fn finish(self) -> ::flatbuffers::WIPOffset<Bid<'a>> {
-                let o = self.fbb_.end_table(self.start_);
-                self.fbb_.required(o, Bid::VT_CHANNEL, "channel");
-                self.fbb_.required(o, Bid::VT_URL, "url");
-                self.fbb_.required(o, Bid::VT_EXTRA, "extra");
-                ::flatbuffers::WIPOffset::new(o.value())
-            }
-        }
-
-        impl ::core::fmt::Debug for Bid<'_> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                let mut ds = f.debug_struct("Bid");
-                ds.field("auction", &self.auction());
-                ds.field("bidder", &self.bidder());
-                ds.field("price", &self.price());
-                ds.field("channel", &self.channel());
-                ds.field("url", &self.url());
-                ds.field("date_time", &self.date_time());
-                ds.field("extra", &self.extra());
-                ds.finish()
-            }
-        }
-        pub enum EventOffset {}
-        #[derive(Copy, Clone, PartialEq)]
-
-        pub struct Event<'a> {
-            pub _tab: ::flatbuffers::Table<'a>,
-        }
-
-        impl<'a> ::flatbuffers::Follow<'a> for Event<'a> {
-            type Inner = Event<'a>;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                Self {
-                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-                }
-            }
-        }
-
-        impl<'a> Event<'a> {
-            pub const VT_BODY_TYPE: ::flatbuffers::VOffsetT = 4;
-            pub const VT_BODY: ::flatbuffers::VOffsetT = 6;
-
-            #[inline]
-            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-                Event { _tab: table }
-            }
-            #[allow(unused_mut)]
-            pub fn create<
-                'bldr: 'args,
-                'args: 'mut_bldr,
-                'mut_bldr,
-                A: ::flatbuffers::Allocator + 'bldr,
-            >(
-                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-                args: &'args EventArgs,
-            ) -> ::flatbuffers::WIPOffset<Event<'bldr>> {
-                let mut builder = EventBuilder::new(_fbb);
-                if let Some(x) = args.body {
-                    builder.add_body(x);
-                }
-                builder.add_body_type(args.body_type);
-                builder.finish()
-            }
-
-            #[inline]
-            pub fn body_type(&self) -> EventBody {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<EventBody>(Event::VT_BODY_TYPE, Some(EventBody::NONE))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn body(&self) -> ::flatbuffers::Table<'a> {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Table<'a>>>(
-                            Event::VT_BODY,
-                            None,
-                        )
-                        .unwrap()
-                }
-            }
-            #[inline]
-            #[allow(non_snake_case)]
-            pub fn body_as_person(&self) -> Option<Person<'a>> {
-                if self.body_type() == EventBody::Person {
-                    let u = self.body();
-                    // Safety:
-                    // Created from a valid Table for this object
-                    // Which contains a valid union in this slot
-                    Some(unsafe { Person::init_from_table(u) })
-                } else {
-                    None
-                }
-            }
-
-            #[inline]
-            #[allow(non_snake_case)]
-            pub fn body_as_auction(&self) -> Option<Auction<'a>> {
-                if self.body_type() == EventBody::Auction {
-                    let u = self.body();
-                    // Safety:
-                    // Created from a valid Table for this object
-                    // Which contains a valid union in this slot
-                    Some(unsafe { Auction::init_from_table(u) })
-                } else {
-                    None
-                }
-            }
-
-            #[inline]
-            #[allow(non_snake_case)]
-            pub fn body_as_bid(&self) -> Option<Bid<'a>> {
-                if self.body_type() == EventBody::Bid {
-                    let u = self.body();
-                    // Safety:
-                    // Created from a valid Table for this object
-                    // Which contains a valid union in this slot
-                    Some(unsafe { Bid::init_from_table(u) })
-                } else {
-                    None
-                }
-            }
-        }
-
-        impl ::flatbuffers::Verifiable for Event<'_> {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.visit_table(pos)?
-                    .visit_union::<EventBody, _>(
-                        "body_type",
-                        Self::VT_BODY_TYPE,
-                        "body",
-                        Self::VT_BODY,
-                        true,
-                        |key, v, pos| match key {
-                            EventBody::Person => v
-                                .verify_union_variant::<::flatbuffers::ForwardsUOffset<Person>>(
-                                    "EventBody::Person",
-                                    pos,
-                                ),
-                            EventBody::Auction => v
-                                .verify_union_variant::<::flatbuffers::ForwardsUOffset<Auction>>(
-                                    "EventBody::Auction",
-                                    pos,
-                                ),
-                            EventBody::Bid => v
-                                .verify_union_variant::<::flatbuffers::ForwardsUOffset<Bid>>(
-                                    "EventBody::Bid",
-                                    pos,
-                                ),
-                            _ => Ok(()),
-                        },
-                    )?
-                    .finish();
-                Ok(())
-            }
-        }
-        pub struct EventArgs {
-            pub body_type: EventBody,
-            pub body: Option<::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>>,
-        }
-        impl<'a> Default for EventArgs {
-            #[inline]
-            fn default() -> Self {
-                EventArgs {
-                    body_type: EventBody::NONE,
-                    body: None, // required field
-                }
-            }
-        }
-
-        pub struct EventBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-        }
-        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EventBuilder<'a, 'b, A> {
-            #[inline]
-            pub fn add_body_type(&mut self, body_type: EventBody) {
-                self.fbb_
-                    .push_slot::<EventBody>(Event::VT_BODY_TYPE, body_type, EventBody::NONE);
-            }
-            #[inline]
-            pub fn add_body(
-                &mut self,
-                body: ::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>,
-            ) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Event::VT_BODY, body);
-            }
-            #[inline]
-            pub fn new(
-                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            ) -> EventBuilder<'a, 'b, A> {
-                let start = _fbb.start_table();
-                EventBuilder {
-                    fbb_: _fbb,
-                    start_: start,
-                }
-            }
-            #[inline]
-            pub fn finish(self) -> ::flatbuffers::WIPOffset<Event<'a>> {
-                let o = self.fbb_.end_table(self.start_);
-                self.fbb_.required(o, Event::VT_BODY, "body");
-                ::flatbuffers::WIPOffset::new(o.value())
-            }
-        }
-
-        impl ::core::fmt::Debug for Event<'_> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                let mut ds = f.debug_struct("Event");
-                ds.field("body_type", &self.body_type());
-                match self.body_type() {
-                    EventBody::Person => {
-                        if let Some(x) = self.body_as_person() {
-                            ds.field("body", &x)
-                        } else {
-                            ds.field(
-                                "body",
-                                &"InvalidFlatbuffer: Union discriminant does not match value.",
-                            )
-                        }
-                    }
-                    EventBody::Auction => {
-                        if let Some(x) = self.body_as_auction() {
-                            ds.field("body", &x)
-                        } else {
-                            ds.field(
-                                "body",
-                                &"InvalidFlatbuffer: Union discriminant does not match value.",
-                            )
-                        }
-                    }
-                    EventBody::Bid => {
-                        if let Some(x) = self.body_as_bid() {
-                            ds.field("body", &x)
-                        } else {
-                            ds.field(
-                                "body",
-                                &"InvalidFlatbuffer: Union discriminant does not match value.",
-                            )
-                        }
-                    }
-                    _ => {
-                        let x: Option<()> = None;
-                        ds.field("body", &x)
-                    }
-                };
-                ds.finish()
-            }
-        }
-        pub enum ConvertedBidOffset {}
-        #[derive(Copy, Clone, PartialEq)]
-
-        pub struct ConvertedBid<'a> {
-            pub _tab: ::flatbuffers::Table<'a>,
-        }
-
-        impl<'a> ::flatbuffers::Follow<'a> for ConvertedBid<'a> {
-            type Inner = ConvertedBid<'a>;
-            #[inline]
-            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-                Self {
-                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-                }
-            }
-        }
-
-        impl<'a> ConvertedBid<'a> {
-            pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
-            pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
-            pub const VT_PRICE_MILLI: ::flatbuffers::VOffsetT = 8;
-            pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 10;
-            pub const VT_EXTRA: ::flatbuffers::VOffsetT = 12;
-
-            #[inline]
-            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-                ConvertedBid { _tab: table }
-            }
-            #[allow(unused_mut)]
-            pub fn create<
-                'bldr: 'args,
-                'args: 'mut_bldr,
-                'mut_bldr,
-                A: ::flatbuffers::Allocator + 'bldr,
-            >(
-                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-                args: &'args ConvertedBidArgs<'args>,
-            ) -> ::flatbuffers::WIPOffset<ConvertedBid<'bldr>> {
-                let mut builder = ConvertedBidBuilder::new(_fbb);
-                builder.add_date_time(args.date_time);
-                builder.add_price_milli(args.price_milli);
-                builder.add_bidder(args.bidder);
-                builder.add_auction(args.auction);
-                if let Some(x) = args.extra {
-                    builder.add_extra(x);
-                }
-                builder.finish()
-            }
-
-            #[inline]
-            pub fn auction(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<u64>(ConvertedBid::VT_AUCTION, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn bidder(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<u64>(ConvertedBid::VT_BIDDER, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn price_milli(&self) -> u64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<u64>(ConvertedBid::VT_PRICE_MILLI, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn date_time(&self) -> i64 {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<i64>(ConvertedBid::VT_DATE_TIME, Some(0))
-                        .unwrap()
-                }
-            }
-            #[inline]
-            pub fn extra(&self) -> &'a str {
-                // Safety:
-                // Created from valid Table for this object
-                // which contains a valid value in this slot
-                unsafe {
-                    self._tab
-                        .get::<::flatbuffers::ForwardsUOffset<&str>>(ConvertedBid::VT_EXTRA, None)
-                        .unwrap()
-                }
-            }
-        }
-
-        impl ::flatbuffers::Verifiable for ConvertedBid<'_> {
-            #[inline]
-            fn run_verifier(
-                v: &mut ::flatbuffers::Verifier,
-                pos: usize,
-            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-                v.visit_table(pos)?
-                    .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
-                    .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
-                    .visit_field::<u64>("price_milli", Self::VT_PRICE_MILLI, false)?
-                    .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "extra",
-                        Self::VT_EXTRA,
-                        true,
-                    )?
-                    .finish();
-                Ok(())
-            }
-        }
-        pub struct ConvertedBidArgs<'a> {
-            pub auction: u64,
-            pub bidder: u64,
-            pub price_milli: u64,
-            pub date_time: i64,
-            pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
-        }
-        impl<'a> Default for ConvertedBidArgs<'a> {
-            #[inline]
-            fn default() -> Self {
-                ConvertedBidArgs {
-                    auction: 0,
-                    bidder: 0,
-                    price_milli: 0,
-                    date_time: 0,
-                    extra: None, // required field
-                }
-            }
-        }
-
-        pub struct ConvertedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-        }
-        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConvertedBidBuilder<'a, 'b, A> {
-            #[inline]
-            pub fn add_auction(&mut self, auction: u64) {
-                self.fbb_
-                    .push_slot::<u64>(ConvertedBid::VT_AUCTION, auction, 0);
-            }
-            #[inline]
-            pub fn add_bidder(&mut self, bidder: u64) {
-                self.fbb_
-                    .push_slot::<u64>(ConvertedBid::VT_BIDDER, bidder, 0);
-            }
-            #[inline]
-            pub fn add_price_milli(&mut self, price_milli: u64) {
-                self.fbb_
-                    .push_slot::<u64>(ConvertedBid::VT_PRICE_MILLI, price_milli, 0);
-            }
-            #[inline]
-            pub fn add_date_time(&mut self, date_time: i64) {
-                self.fbb_
-                    .push_slot::<i64>(ConvertedBid::VT_DATE_TIME, date_time, 0);
-            }
-            #[inline]
-            pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b str>) {
-                self.fbb_
-                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(ConvertedBid::VT_EXTRA, extra);
-            }
-            #[inline]
-            pub fn new(
-                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            ) -> ConvertedBidBuilder<'a, 'b, A> {
-                let start = _fbb.start_table();
-                ConvertedBidBuilder {
-                    fbb_: _fbb,
-                    start_: start,
-                }
-            }
-            #[inline]
-            pub fn finish(self) -> ::flatbuffers::WIPOffset<ConvertedBid<'a>> {
-                let o = self.fbb_.end_table(self.start_);
-                self.fbb_.required(o, ConvertedBid::VT_EXTRA, "extra");
-                ::flatbuffers::WIPOffset::new(o.value())
-            }
-        }
-
-        impl ::core::fmt::Debug for ConvertedBid<'_> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                let mut ds = f.debug_struct("ConvertedBid");
-                ds.field("auction", &self.auction());
-                ds.field("bidder", &self.bidder());
-                ds.field("price_milli", &self.price_milli());
-                ds.field("date_time", &self.date_time());
-                ds.field("extra", &self.extra());
-                ds.finish()
-            }
-        }
-        #[inline]
-        /// Verifies that a buffer of bytes contains a `Event`
-        /// and returns it.
-        /// Note that verification is still experimental and may not
-        /// catch every error, or be maximally performant. For the
-        /// previous, unchecked, behavior use
-        /// `root_as_event_unchecked`.
-        pub fn root_as_event(buf: &[u8]) -> Result<Event<'_>, ::flatbuffers::InvalidFlatbuffer> {
-            ::flatbuffers::root::<Event>(buf)
-        }
-        #[inline]
-        /// Verifies that a buffer of bytes contains a size prefixed
-        /// `Event` and returns it.
-        /// Note that verification is still experimental and may not
-        /// catch every error, or be maximally performant. For the
-        /// previous, unchecked, behavior use
-        /// `size_prefixed_root_as_event_unchecked`.
-        pub fn size_prefixed_root_as_event(
-            buf: &[u8],
-        ) -> Result<Event<'_>, ::flatbuffers::InvalidFlatbuffer> {
-            ::flatbuffers::size_prefixed_root::<Event>(buf)
-        }
-        #[inline]
-        /// Verifies, with the given options, that a buffer of bytes
-        /// contains a `Event` and returns it.
-        /// Note that verification is still experimental and may not
-        /// catch every error, or be maximally performant. For the
-        /// previous, unchecked, behavior use
-        /// `root_as_event_unchecked`.
-        pub fn root_as_event_with_opts<'b, 'o>(
-            opts: &'o ::flatbuffers::VerifierOptions,
-            buf: &'b [u8],
-        ) -> Result<Event<'b>, ::flatbuffers::InvalidFlatbuffer> {
-            ::flatbuffers::root_with_opts::<Event<'b>>(opts, buf)
-        }
-        #[inline]
-        /// Verifies, with the given verifier options, that a buffer of
-        /// bytes contains a size prefixed `Event` and returns
-        /// it. Note that verification is still experimental and may not
-        /// catch every error, or be maximally performant. For the
-        /// previous, unchecked, behavior use
-        /// `root_as_event_unchecked`.
-        pub fn size_prefixed_root_as_event_with_opts<'b, 'o>(
-            opts: &'o ::flatbuffers::VerifierOptions,
-            buf: &'b [u8],
-        ) -> Result<Event<'b>, ::flatbuffers::InvalidFlatbuffer> {
-            ::flatbuffers::size_prefixed_root_with_opts::<Event<'b>>(opts, buf)
-        }
-        #[inline]
-        /// Assumes, without verification, that a buffer of bytes contains a Event and returns it.
-        /// # Safety
-        /// Callers must trust the given bytes do indeed contain a valid `Event`.
-        pub unsafe fn root_as_event_unchecked(buf: &[u8]) -> Event<'_> {
-            unsafe { ::flatbuffers::root_unchecked::<Event>(buf) }
-        }
-        #[inline]
-        /// Assumes, without verification, that a buffer of bytes contains a size prefixed Event and returns it.
-        /// # Safety
-        /// Callers must trust the given bytes do indeed contain a valid size prefixed `Event`.
-        pub unsafe fn size_prefixed_root_as_event_unchecked(buf: &[u8]) -> Event<'_> {
-            unsafe { ::flatbuffers::size_prefixed_root_unchecked::<Event>(buf) }
-        }
-        #[inline]
-        pub fn finish_event_buffer<'a, 'b, A: ::flatbuffers::Allocator + 'a>(
-            fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            root: ::flatbuffers::WIPOffset<Event<'a>>,
-        ) {
-            fbb.finish(root, None);
-        }
+#[allow(unused_imports, dead_code)]
+pub mod nexmark {
+
+
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_EVENT_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_EVENT_BODY: u8 = 3;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_EVENT_BODY: [EventBody; 4] = [
+  EventBody::NONE,
+  EventBody::Person,
+  EventBody::Auction,
+  EventBody::Bid,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct EventBody(pub u8);
+#[allow(non_upper_case_globals)]
+impl EventBody {
+  pub const NONE: Self = Self(0);
+  pub const Person: Self = Self(1);
+  pub const Auction: Self = Self(2);
+  pub const Bid: Self = Self(3);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::NONE,
+    Self::Person,
+    Self::Auction,
+    Self::Bid,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::NONE => Some("NONE"),
+      Self::Person => Some("Person"),
+      Self::Auction => Some("Auction"),
+      Self::Bid => Some("Bid"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for EventBody {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for EventBody {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for EventBody {
+    type Output = EventBody;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for EventBody {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for EventBody {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for EventBody {}
+pub struct EventBodyUnionTableOffset {}
+
+// struct AuctionPrice, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct AuctionPrice(pub [u8; 16]);
+impl Default for AuctionPrice { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl ::core::fmt::Debug for AuctionPrice {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("AuctionPrice")
+      .field("auction", &self.auction())
+      .field("price", &self.price())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for AuctionPrice {}
+impl<'a> ::flatbuffers::Follow<'a> for AuctionPrice {
+  type Inner = &'a AuctionPrice;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a AuctionPrice>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a AuctionPrice {
+  type Inner = &'a AuctionPrice;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<AuctionPrice>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for AuctionPrice {
+    type Output = AuctionPrice;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const AuctionPrice as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for AuctionPrice {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> AuctionPrice {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    auction: u64,
+    price: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_auction(auction);
+    s.set_price(price);
+    s
+  }
+
+  pub fn auction(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_auction(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn price(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_price(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct HotAuction, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct HotAuction(pub [u8; 32]);
+impl Default for HotAuction { 
+  fn default() -> Self { 
+    Self([0; 32])
+  }
+}
+impl ::core::fmt::Debug for HotAuction {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("HotAuction")
+      .field("auction", &self.auction())
+      .field("bids", &self.bids())
+      .field("window_start", &self.window_start())
+      .field("window_end", &self.window_end())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for HotAuction {}
+impl<'a> ::flatbuffers::Follow<'a> for HotAuction {
+  type Inner = &'a HotAuction;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a HotAuction>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a HotAuction {
+  type Inner = &'a HotAuction;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<HotAuction>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for HotAuction {
+    type Output = HotAuction;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const HotAuction as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for HotAuction {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> HotAuction {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    auction: u64,
+    bids: u64,
+    window_start: i64,
+    window_end: i64,
+  ) -> Self {
+    let mut s = Self([0; 32]);
+    s.set_auction(auction);
+    s.set_bids(bids);
+    s.set_window_start(window_start);
+    s.set_window_end(window_end);
+    s
+  }
+
+  pub fn auction(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_auction(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn bids(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_bids(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn window_start(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_window_start(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn window_end(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_window_end(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+pub enum PersonOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Person<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Person<'a> {
+  type Inner = Person<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Person<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 6;
+  pub const VT_EMAIL_ADDRESS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CREDIT_CARD: ::flatbuffers::VOffsetT = 10;
+  pub const VT_CITY: ::flatbuffers::VOffsetT = 12;
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 14;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 16;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Person { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PersonArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Person<'bldr>> {
+    let mut builder = PersonBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_id(args.id);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.state { builder.add_state(x); }
+    if let Some(x) = args.city { builder.add_city(x); }
+    if let Some(x) = args.credit_card { builder.add_credit_card(x); }
+    if let Some(x) = args.email_address { builder.add_email_address(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Person::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn email_address(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_EMAIL_ADDRESS, None).unwrap()}
+  }
+  #[inline]
+  pub fn credit_card(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_CREDIT_CARD, None).unwrap()}
+  }
+  #[inline]
+  pub fn city(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_CITY, None).unwrap()}
+  }
+  #[inline]
+  pub fn state(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_STATE, None).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(Person::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Person::VT_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Person<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("email_address", Self::VT_EMAIL_ADDRESS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("credit_card", Self::VT_CREDIT_CARD, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("city", Self::VT_CITY, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("state", Self::VT_STATE, true)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PersonArgs<'a> {
+    pub id: u64,
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub email_address: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub credit_card: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub city: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub state: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for PersonArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PersonArgs {
+      id: 0,
+      name: None, // required field
+      email_address: None, // required field
+      credit_card: None, // required field
+      city: None, // required field
+      state: None, // required field
+      date_time: 0,
+      extra: None, // required field
+    }
+  }
+}
+
+pub struct PersonBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PersonBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: u64) {
+    self.fbb_.push_slot::<u64>(Person::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_email_address(&mut self, email_address: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_EMAIL_ADDRESS, email_address);
+  }
+  #[inline]
+  pub fn add_credit_card(&mut self, credit_card: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_CREDIT_CARD, credit_card);
+  }
+  #[inline]
+  pub fn add_city(&mut self, city: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_CITY, city);
+  }
+  #[inline]
+  pub fn add_state(&mut self, state: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_STATE, state);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(Person::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Person::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PersonBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PersonBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Person<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Person::VT_NAME,"name");
+    self.fbb_.required(o, Person::VT_EMAIL_ADDRESS,"email_address");
+    self.fbb_.required(o, Person::VT_CREDIT_CARD,"credit_card");
+    self.fbb_.required(o, Person::VT_CITY,"city");
+    self.fbb_.required(o, Person::VT_STATE,"state");
+    self.fbb_.required(o, Person::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Person<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Person");
+      ds.field("id", &self.id());
+      ds.field("name", &self.name());
+      ds.field("email_address", &self.email_address());
+      ds.field("credit_card", &self.credit_card());
+      ds.field("city", &self.city());
+      ds.field("state", &self.state());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+pub enum AuctionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Auction<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Auction<'a> {
+  type Inner = Auction<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Auction<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ITEM_NAME: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DESCRIPTION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_INITIAL_BID: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RESERVE: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EXPIRES: ::flatbuffers::VOffsetT = 16;
+  pub const VT_SELLER: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CATEGORY: ::flatbuffers::VOffsetT = 20;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 22;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Auction { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuctionArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Auction<'bldr>> {
+    let mut builder = AuctionBuilder::new(_fbb);
+    builder.add_category(args.category);
+    builder.add_seller(args.seller);
+    builder.add_expires(args.expires);
+    builder.add_date_time(args.date_time);
+    builder.add_reserve(args.reserve);
+    builder.add_initial_bid(args.initial_bid);
+    builder.add_id(args.id);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.description { builder.add_description(x); }
+    if let Some(x) = args.item_name { builder.add_item_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Auction::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn item_name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_ITEM_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn description(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_DESCRIPTION, None).unwrap()}
+  }
+  #[inline]
+  pub fn initial_bid(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Auction::VT_INITIAL_BID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn reserve(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Auction::VT_RESERVE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(Auction::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn expires(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(Auction::VT_EXPIRES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn seller(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Auction::VT_SELLER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn category(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Auction::VT_CATEGORY, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Auction::VT_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Auction<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("item_name", Self::VT_ITEM_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("description", Self::VT_DESCRIPTION, true)?
+     .visit_field::<u64>("initial_bid", Self::VT_INITIAL_BID, false)?
+     .visit_field::<u64>("reserve", Self::VT_RESERVE, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<i64>("expires", Self::VT_EXPIRES, false)?
+     .visit_field::<u64>("seller", Self::VT_SELLER, false)?
+     .visit_field::<u64>("category", Self::VT_CATEGORY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuctionArgs<'a> {
+    pub id: u64,
+    pub item_name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub description: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub initial_bid: u64,
+    pub reserve: u64,
+    pub date_time: i64,
+    pub expires: i64,
+    pub seller: u64,
+    pub category: u64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for AuctionArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuctionArgs {
+      id: 0,
+      item_name: None, // required field
+      description: None, // required field
+      initial_bid: 0,
+      reserve: 0,
+      date_time: 0,
+      expires: 0,
+      seller: 0,
+      category: 0,
+      extra: None, // required field
+    }
+  }
+}
+
+pub struct AuctionBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuctionBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: u64) {
+    self.fbb_.push_slot::<u64>(Auction::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_item_name(&mut self, item_name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Auction::VT_ITEM_NAME, item_name);
+  }
+  #[inline]
+  pub fn add_description(&mut self, description: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Auction::VT_DESCRIPTION, description);
+  }
+  #[inline]
+  pub fn add_initial_bid(&mut self, initial_bid: u64) {
+    self.fbb_.push_slot::<u64>(Auction::VT_INITIAL_BID, initial_bid, 0);
+  }
+  #[inline]
+  pub fn add_reserve(&mut self, reserve: u64) {
+    self.fbb_.push_slot::<u64>(Auction::VT_RESERVE, reserve, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(Auction::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_expires(&mut self, expires: i64) {
+    self.fbb_.push_slot::<i64>(Auction::VT_EXPIRES, expires, 0);
+  }
+  #[inline]
+  pub fn add_seller(&mut self, seller: u64) {
+    self.fbb_.push_slot::<u64>(Auction::VT_SELLER, seller, 0);
+  }
+  #[inline]
+  pub fn add_category(&mut self, category: u64) {
+    self.fbb_.push_slot::<u64>(Auction::VT_CATEGORY, category, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Auction::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuctionBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuctionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Auction<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Auction::VT_ITEM_NAME,"item_name");
+    self.fbb_.required(o, Auction::VT_DESCRIPTION,"description");
+    self.fbb_.required(o, Auction::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Auction<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Auction");
+      ds.field("id", &self.id());
+      ds.field("item_name", &self.item_name());
+      ds.field("description", &self.description());
+      ds.field("initial_bid", &self.initial_bid());
+      ds.field("reserve", &self.reserve());
+      ds.field("date_time", &self.date_time());
+      ds.field("expires", &self.expires());
+      ds.field("seller", &self.seller());
+      ds.field("category", &self.category());
+      ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+pub enum BidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Bid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Bid<'a> {
+  type Inner = Bid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Bid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_URL: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Bid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args BidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Bid<'bldr>> {
+    let mut builder = BidBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.url { builder.add_url(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Bid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Bid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Bid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn url(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_URL, None).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(Bid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Bid::VT_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Bid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("url", Self::VT_URL, true)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct BidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub url: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for BidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    BidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      url: None, // required field
+      date_time: 0,
+      extra: None, // required field
+    }
+  }
+}
+
+pub struct BidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(Bid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(Bid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(Bid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_url(&mut self, url: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_URL, url);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(Bid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Bid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    BidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Bid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Bid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, Bid::VT_URL,"url");
+    self.fbb_.required(o, Bid::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Bid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Bid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("url", &self.url());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+pub enum EventOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Event<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Event<'a> {
+  type Inner = Event<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Event<'a> {
+  pub const VT_BODY_TYPE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BODY: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Event { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args EventArgs
+  ) -> ::flatbuffers::WIPOffset<Event<'bldr>> {
+    let mut builder = EventBuilder::new(_fbb);
+    if let Some(x) = args.body { builder.add_body(x); }
+    builder.add_body_type(args.body_type);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn body_type(&self) -> EventBody {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<EventBody>(Event::VT_BODY_TYPE, Some(EventBody::NONE)).unwrap()}
+  }
+  #[inline]
+  pub fn body(&self) -> ::flatbuffers::Table<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Table<'a>>>(Event::VT_BODY, None).unwrap()}
+  }
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_person(&self) -> Option<Person<'a>> {
+    if self.body_type() == EventBody::Person {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Person::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_auction(&self) -> Option<Auction<'a>> {
+    if self.body_type() == EventBody::Auction {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Auction::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_bid(&self) -> Option<Bid<'a>> {
+    if self.body_type() == EventBody::Bid {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Bid::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+}
+
+impl ::flatbuffers::Verifiable for Event<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_union::<EventBody, _>("body_type", Self::VT_BODY_TYPE, "body", Self::VT_BODY, true, |key, v, pos| {
+        match key {
+          EventBody::Person => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Person>>("EventBody::Person", pos),
+          EventBody::Auction => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Auction>>("EventBody::Auction", pos),
+          EventBody::Bid => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Bid>>("EventBody::Bid", pos),
+          _ => Ok(()),
+        }
+     })?
+     .finish();
+    Ok(())
+  }
+}
+pub struct EventArgs {
+    pub body_type: EventBody,
+    pub body: Option<::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>>,
+}
+impl<'a> Default for EventArgs {
+  #[inline]
+  fn default() -> Self {
+    EventArgs {
+      body_type: EventBody::NONE,
+      body: None, // required field
+    }
+  }
+}
+
+pub struct EventBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EventBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_body_type(&mut self, body_type: EventBody) {
+    self.fbb_.push_slot::<EventBody>(Event::VT_BODY_TYPE, body_type, EventBody::NONE);
+  }
+  #[inline]
+  pub fn add_body(&mut self, body: ::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Event::VT_BODY, body);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EventBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    EventBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Event<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Event::VT_BODY,"body");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Event<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Event");
+      ds.field("body_type", &self.body_type());
+      match self.body_type() {
+        EventBody::Person => {
+          if let Some(x) = self.body_as_person() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        EventBody::Auction => {
+          if let Some(x) = self.body_as_auction() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        EventBody::Bid => {
+          if let Some(x) = self.body_as_bid() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        _ => {
+          let x: Option<()> = None;
+          ds.field("body", &x)
+        },
+      };
+      ds.finish()
+  }
+}
+pub enum ConvertedBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ConvertedBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ConvertedBid<'a> {
+  type Inner = ConvertedBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ConvertedBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE_MILLI: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 10;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ConvertedBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ConvertedBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ConvertedBid<'bldr>> {
+    let mut builder = ConvertedBidBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_price_milli(args.price_milli);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ConvertedBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ConvertedBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price_milli(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ConvertedBid::VT_PRICE_MILLI, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(ConvertedBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ConvertedBid::VT_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ConvertedBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price_milli", Self::VT_PRICE_MILLI, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ConvertedBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price_milli: u64,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ConvertedBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ConvertedBidArgs {
+      auction: 0,
+      bidder: 0,
+      price_milli: 0,
+      date_time: 0,
+      extra: None, // required field
+    }
+  }
+}
+
+pub struct ConvertedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConvertedBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(ConvertedBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(ConvertedBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price_milli(&mut self, price_milli: u64) {
+    self.fbb_.push_slot::<u64>(ConvertedBid::VT_PRICE_MILLI, price_milli, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(ConvertedBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ConvertedBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ConvertedBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ConvertedBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ConvertedBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ConvertedBid::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ConvertedBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ConvertedBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price_milli", &self.price_milli());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+#[inline]
+/// Verifies that a buffer of bytes contains a `Event`
+/// and returns it.
+/// Note that verification is still experimental and may not
+/// catch every error, or be maximally performant. For the
+/// previous, unchecked, behavior use
+/// `root_as_event_unchecked`.
+pub fn root_as_event(buf: &[u8]) -> Result<Event<'_>, ::flatbuffers::InvalidFlatbuffer> {
+  ::flatbuffers::root::<Event>(buf)
+}
+#[inline]
+/// Verifies that a buffer of bytes contains a size prefixed
+/// `Event` and returns it.
+/// Note that verification is still experimental and may not
+/// catch every error, or be maximally performant. For the
+/// previous, unchecked, behavior use
+/// `size_prefixed_root_as_event_unchecked`.
+pub fn size_prefixed_root_as_event(buf: &[u8]) -> Result<Event<'_>, ::flatbuffers::InvalidFlatbuffer> {
+  ::flatbuffers::size_prefixed_root::<Event>(buf)
+}
+#[inline]
+/// Verifies, with the given options, that a buffer of bytes
+/// contains a `Event` and returns it.
+/// Note that verification is still experimental and may not
+/// catch every error, or be maximally performant. For the
+/// previous, unchecked, behavior use
+/// `root_as_event_unchecked`.
+pub fn root_as_event_with_opts<'b, 'o>(
+  opts: &'o ::flatbuffers::VerifierOptions,
+  buf: &'b [u8],
+) -> Result<Event<'b>, ::flatbuffers::InvalidFlatbuffer> {
+  ::flatbuffers::root_with_opts::<Event<'b>>(opts, buf)
+}
+#[inline]
+/// Verifies, with the given verifier options, that a buffer of
+/// bytes contains a size prefixed `Event` and returns
+/// it. Note that verification is still experimental and may not
+/// catch every error, or be maximally performant. For the
+/// previous, unchecked, behavior use
+/// `root_as_event_unchecked`.
+pub fn size_prefixed_root_as_event_with_opts<'b, 'o>(
+  opts: &'o ::flatbuffers::VerifierOptions,
+  buf: &'b [u8],
+) -> Result<Event<'b>, ::flatbuffers::InvalidFlatbuffer> {
+  ::flatbuffers::size_prefixed_root_with_opts::<Event<'b>>(opts, buf)
+}
+#[inline]
+/// Assumes, without verification, that a buffer of bytes contains a Event and returns it.
+/// # Safety
+/// Callers must trust the given bytes do indeed contain a valid `Event`.
+pub unsafe fn root_as_event_unchecked(buf: &[u8]) -> Event<'_> {
+  unsafe { ::flatbuffers::root_unchecked::<Event>(buf) }
+}
+#[inline]
+/// Assumes, without verification, that a buffer of bytes contains a size prefixed Event and returns it.
+/// # Safety
+/// Callers must trust the given bytes do indeed contain a valid size prefixed `Event`.
+pub unsafe fn size_prefixed_root_as_event_unchecked(buf: &[u8]) -> Event<'_> {
+  unsafe { ::flatbuffers::size_prefixed_root_unchecked::<Event>(buf) }
+}
+#[inline]
+pub fn finish_event_buffer<'a, 'b, A: ::flatbuffers::Allocator + 'a>(
+    fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+    root: ::flatbuffers::WIPOffset<Event<'a>>) {
+  fbb.finish(root, None);
+}
+
+#[inline]
+pub fn finish_size_prefixed_event_buffer<'a, 'b, A: ::flatbuffers::Allocator + 'a>(fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>, root: ::flatbuffers::WIPOffset<Event<'a>>) {
+  fbb.finish_size_prefixed(root, None);
+}
+}  // pub mod nexmark
+}  // pub mod ringflow
 
-        #[inline]
-        pub fn finish_size_prefixed_event_buffer<'a, 'b, A: ::flatbuffers::Allocator + 'a>(
-            fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-            root: ::flatbuffers::WIPOffset<Event<'a>>,
-        ) {
-            fbb.finish_size_prefixed(root, None);
-        }
-    } // pub mod nexmark
-} // pub mod ringflow
