@@ -69,7 +69,10 @@ impl Output {
     pub fn is_blocked(&self) -> bool {
         match self {
             Self::Chained(node) => {
-                node.pending.is_some() || node.operator.is_blocked() || node.output.is_blocked()
+                // Asked per record, so operators that never block by themselves cost no call.
+                node.pending.is_some()
+                    || (node.wants_poll && node.operator.is_blocked())
+                    || node.output.is_blocked()
             }
             Self::Partition(partition) => partition.is_blocked(),
             Self::Several(outputs) => outputs.iter().any(Self::is_blocked),

@@ -91,7 +91,8 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// This operator cannot take records now: the subtask reads no more input until it can (a producer's full queue).
+    /// This operator cannot take records now: the subtask reads no more input until it can (a producer's full queue). Asked
+    /// only of operators that want polls, because only a poll can end it.
     fn is_blocked(&self) -> bool {
         false
     }
