@@ -45,10 +45,6 @@ fn submit(cluster: &Cluster, parallelism: &str) -> String {
     let client = cluster.client();
     wait_for("the job to run and read", Duration::from_secs(30), || {
         let progress = client.progress(&job).ok()?;
-        eprintln!(
-            "{} {} {}",
-            progress.state, progress.running_time, progress.records_in
-        );
         (progress.running_time > 0 && progress.records_in > 10_000).then_some(())
     });
     job
