@@ -5,7 +5,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use ringflow::cli::execute::Summary;
 use ringflow::nexmark::NexmarkConfig;
+use ringflow::prelude::*;
 
 use support::nexmark_batch::{Digest, Query, digest, first_events};
 use support::{Cluster, Process, Tm, run_job, wait_for};
@@ -202,4 +204,60 @@ fn no_core_sleeps_with_work_to_do() {
             "{query} -p {parallelism} at {rate}/s took {seconds} s"
         );
     }
+}
+
+/// Counts by last digit in windows of 100 s, with the ten greatest as the job's result.
+fn count_by_last_digit(env: &StreamExecutionEnvironment) -> ringflow::Result<Summary> {
+    env.from_source(
+        SequenceSource::new(250_000),
+        WatermarkStrategy::monotonous_timestamps(),
+        "numbers",
+    )
+    .filter(|number| number.value() % 2 == 0)
+    .key_by(|number| number.value() % 10)
+    .window(TumblingEventTimeWindows::of(Duration::from_secs(100)))
+    .aggregate(Count)
+    .keep_top(
+        "counts",
+        100,
+        |count| i64::try_from(*count.value()).unwrap(),
+        |count, line| {
+            line.extend(
+                format!(
+                    "[{},{},{}]",
+                    count.window().start(),
+                    count.key(),
+                    count.value()
+                )
+                .bytes(),
+            )
+        },
+    )
+    .discard();
+    env.execute("count by last digit")
+}
+
+#[test]
+fn a_program_runs_in_a_local_environment_and_says_why_a_strange_cluster_cannot_run_it() {
+    let mut env = StreamExecutionEnvironment::create_local_environment();
+    env.set_parallelism(2);
+    let summary = count_by_last_digit(&env).unwrap();
+    assert_eq!(
+        (summary.state.as_str(), summary.records, summary.records_out),
+        ("FINISHED", 250_000, 15)
+    );
+    let mut rows: Vec<(u64, u64, u64)> = serde_json::from_value(summary.result.unwrap()).unwrap();
+    rows.sort_unstable();
+    let full = |start: u64| [0, 2, 4, 6, 8].map(|digit| (start, digit, 10_000));
+    let last = [0, 2, 4, 6, 8].map(|digit| (200_000, digit, 5_000));
+    assert_eq!(rows, [full(0), full(100_000), last].concat());
+
+    let cluster = Cluster::start(&[Tm { slots: 1 }]);
+    let (host, port) = cluster.rest.split_once(':').unwrap();
+    let env = StreamExecutionEnvironment::create_remote_environment(host, port.parse().unwrap());
+    let error = count_by_last_digit(&env).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot run program `count by last digit`"),
+        "{error}"
+    );
 }
