@@ -36,9 +36,6 @@ pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
 /// Credit is given back in steps of a quarter of the window, so that credit frames stay rare.
 pub const CREDIT_STEP: u32 = CHANNEL_CREDIT / 4;
 
-/// Buffers of one core's pool when the user says nothing: 64 MiB, Flink's minimum of network memory.
-pub const POOL_BUFFERS_DEFAULT: usize = (64 << 20) / BUFFER_BYTES;
-
 /// Channels that may be open on one connection at a time: 256 subtasks here x 256 there. Beyond it the peer is at fault.
 pub const OPEN_CHANNELS_MAX: usize = 1 << 16;
 

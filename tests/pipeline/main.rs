@@ -261,3 +261,42 @@ fn a_program_runs_in_a_local_environment_and_says_why_a_strange_cluster_cannot_r
         "{error}"
     );
 }
+
+#[test]
+fn every_partitioner_and_chaining_strategy_delivers_each_record_as_often_as_it_should() {
+    type Numbers = DataStream<ringflow::api::sequence::Number>;
+    type Shape = fn(Numbers) -> Numbers;
+    let shapes: [(&str, Shape, u64); 7] = [
+        ("forward", |numbers| numbers, 1),
+        ("rebalance", Numbers::rebalance, 1),
+        ("shuffle", Numbers::shuffle, 1),
+        ("global", Numbers::global, 1),
+        ("broadcast", Numbers::broadcast, 2),
+        (
+            "a new chain",
+            |numbers| numbers.filter(|_| true).start_new_chain(),
+            1,
+        ),
+        (
+            "no chaining",
+            |numbers| numbers.filter(|_| true).disable_chaining(),
+            1,
+        ),
+    ];
+    for (name, shape, times) in shapes {
+        let mut env = StreamExecutionEnvironment::create_local_environment();
+        env.set_parallelism(2);
+        let numbers = env.from_source(
+            SequenceSource::new(10_001),
+            WatermarkStrategy::no_watermarks(),
+            "numbers",
+        );
+        shape(numbers).filter(|_| true).discard();
+        let summary = env.execute(name).unwrap();
+        assert_eq!(
+            (summary.records, summary.records_out),
+            (10_001, 10_001 * times),
+            "{name}"
+        );
+    }
+}

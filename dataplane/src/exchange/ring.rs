@@ -126,12 +126,6 @@ impl<T: Send> Producer<T> {
     pub fn has_room(&self) -> bool {
         self.queued() < self.shared.slots.len()
     }
-
-    /// The consumer is gone.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
-    }
 }
 
 impl<T: Send> Consumer<T> {
