@@ -31,6 +31,7 @@ pub mod record;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod subtask;
 pub mod task_manager;
 

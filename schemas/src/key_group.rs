@@ -56,6 +56,45 @@ pub const fn key_group(key_hash: u32, max_parallelism: u32) -> u32 {
     key_hash % max_parallelism
 }
 
+/// [`key_group`] for one number of key groups, without a division: two multiplications per record.
+///
+/// Source: Lemire, Kaser, Kurz, "Faster remainder by direct computation" (2019), exact for all 32-bit operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyGroupOf {
+    max_parallelism: u32,
+    /// 2^64 / max parallelism, rounded up; 0 stands for 2^64.
+    reciprocal: u64,
+}
+
+impl KeyGroupOf {
+    /// For `max_parallelism` key groups; 0 counts as 1.
+    #[must_use]
+    pub const fn new(max_parallelism: u32) -> Self {
+        let max_parallelism = if max_parallelism == 0 {
+            1
+        } else {
+            max_parallelism
+        };
+        Self {
+            max_parallelism,
+            reciprocal: (u64::MAX / max_parallelism as u64).wrapping_add(1),
+        }
+    }
+
+    /// The key group of a record whose [`spread`] hash is `key_hash`.
+    #[must_use]
+    #[inline]
+    pub const fn key_group(self, key_hash: u32) -> u32 {
+        let fraction = self.reciprocal.wrapping_mul(key_hash as u64) as u128;
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a fraction below 1 of a u32 is a u32"
+        )]
+        let group = ((fraction * self.max_parallelism as u128) >> 64) as u32;
+        group
+    }
+}
+
 /// The subtask that owns `key_group`.
 ///
 /// Shape: `key_group` < `max_parallelism` <= 32768, 1 <= `parallelism` <= `max_parallelism`.
@@ -147,7 +186,28 @@ mod tests {
         assert_eq!(hash_code_str("hello"), 99_162_322);
     }
 
+    #[test]
+    fn key_groups_without_a_division_are_the_remainder_at_every_max_parallelism() {
+        for max in 1..=MAX_PARALLELISM_LIMIT {
+            let of = KeyGroupOf::new(max);
+            // Around every place where the rounding of the reciprocal could show: multiples of max at both ends.
+            let last = u32::MAX / max * max;
+            let near = [0, max, 2 * max, i32::MAX.unsigned_abs(), last, u32::MAX];
+            for hash in near
+                .iter()
+                .flat_map(|at| [at.wrapping_sub(1), *at, at.wrapping_add(1)])
+            {
+                assert_eq!(of.key_group(hash), key_group(hash, max), "{hash} % {max}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn key_groups_without_a_division_are_the_remainder(hash: u32, max in 1u32..=MAX_PARALLELISM_LIMIT) {
+            prop_assert_eq!(KeyGroupOf::new(max).key_group(hash), key_group(hash, max));
+        }
+
         #[test]
         fn ranges_cover_every_key_group_exactly_once(max in 1u32..=MAX_PARALLELISM_LIMIT, share in 0.0f64..=1.0) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a small number")]
