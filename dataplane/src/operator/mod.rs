@@ -14,6 +14,7 @@ use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::{OpenContext, PrepareContext};
 
 pub mod chain;
+pub mod reduce;
 pub mod stateless;
 pub mod window;
 

@@ -1,0 +1,151 @@
+//! Running aggregation of keyed records.
+//!
+//! Owns: [`Reduce`]. The first record of a key goes on as it is and becomes the key's state; each later one is combined
+//! with the state, and what comes of it is both the new state and the output, with the record's event time.
+//! Invariant: one record out for each record in; the state of a key is the last record that went out for it.
+//! Left out: a key beside the state. The state is a record and the key selector reads its key, so a function whose result
+//! has another key is refused (Flink keeps the key apart and would go on).
+//!
+//! Source: Flink `KeyedStream.reduce`, `StreamGroupedReduceOperator`.
+
+use std::marker::PhantomData;
+
+use crate::error::{Error, Result};
+use crate::operator::Operator;
+use crate::operator::chain::Output;
+use crate::record::{EventTime, RecordRef, Row, StructRecord};
+use crate::runtime::context::OpenContext;
+use crate::state::table::Entry;
+use crate::state::{KeyExtractor, KeyedState};
+
+/// Reads the key out of a record that is kept as state.
+#[allow(missing_debug_implementations, reason = "holds a closure")]
+pub struct KeyInRecord<R, K, KF> {
+    select: KF,
+    keys: PhantomData<fn(R) -> K>,
+}
+
+impl<R, K, KF: Clone> Clone for KeyInRecord<R, K, KF> {
+    fn clone(&self) -> Self {
+        Self {
+            select: self.select.clone(),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<R: StructRecord, K, KF: for<'a> Fn(Row<'a, R>) -> K> KeyInRecord<R, K, KF> {
+    #[inline]
+    fn key(&self, record: &R) -> K {
+        let record = RecordRef {
+            bytes: record.as_bytes(),
+            // The partitioner's key selector sees no event time either.
+            timestamp: EventTime::NONE,
+            key_hash: 0,
+            origin_ns: 0,
+        };
+        // SAFETY: these are the bytes of an `R`.
+        (self.select)(unsafe { Row::<R>::read(&record) })
+    }
+}
+
+impl<R, K, KF> KeyExtractor<R> for KeyInRecord<R, K, KF>
+where
+    R: StructRecord,
+    K: Eq,
+    KF: for<'a> Fn(Row<'a, R>) -> K,
+{
+    type Key = K;
+
+    #[inline]
+    fn is_of(&self, entry: &R, key: &K) -> bool {
+        self.key(entry) == *key
+    }
+}
+
+/// Reduces the records of each key, one by one. `key` reads the key, `function` combines the state with a record.
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct Reduce<R, K, KF, F> {
+    key: KeyInRecord<R, K, KF>,
+    function: F,
+    /// Empty until `open`.
+    state: Option<KeyedState<R, KeyInRecord<R, K, KF>>>,
+}
+
+impl<R, K, KF, F> Reduce<R, K, KF, F>
+where
+    R: StructRecord,
+    K: Eq,
+    KF: for<'a> Fn(Row<'a, R>) -> K + Clone,
+{
+    /// An operator without state.
+    #[must_use]
+    pub fn new(key: KF, function: F) -> Self {
+        Self {
+            key: KeyInRecord {
+                select: key,
+                keys: PhantomData,
+            },
+            function,
+            state: None,
+        }
+    }
+}
+
+impl<R, K, KF, F> Operator for Reduce<R, K, KF, F>
+where
+    R: StructRecord,
+    K: Eq,
+    KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send,
+    F: Fn(R, R) -> R + Send,
+{
+    fn open(&mut self, context: &OpenContext) -> Result<()> {
+        self.state = Some(KeyedState::new(
+            context.subtask_index,
+            context.parallelism,
+            context.max_parallelism,
+            self.key.clone(),
+        ));
+        Ok(())
+    }
+
+    #[inline]
+    fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
+        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
+        let value = unsafe { R::view(record.bytes) };
+        let key = self.key.key(&value);
+        let state = self
+            .state
+            .as_mut()
+            .expect("`open` is the first call and makes the state");
+        let reduced = match state.entry(record.key_hash, &key)? {
+            Entry::Vacant(place) => place.insert(value),
+            Entry::Occupied(state) => {
+                let reduced = (self.function)(*state, value);
+                if self.key.key(&reduced) != key {
+                    return Err(changed_key());
+                }
+                *state = reduced;
+                state
+            }
+        };
+        // Out of its slot: a copy on the stack would be written in fields and read as a whole, which stalls.
+        output.collect(&RecordRef {
+            bytes: reduced.as_bytes(),
+            timestamp: record.timestamp,
+            key_hash: 0,
+            origin_ns: record.origin_ns,
+        })
+    }
+}
+
+#[cold]
+fn changed_key() -> Error {
+    Error::operator(
+        "the function given to `reduce` returned a record of another key: its result must have the key of the two \
+         records it was made of",
+    )
+}
+
+#[cfg(test)]
+mod tests;
