@@ -4,10 +4,37 @@
 //! counters, clocks) is not. Invariant: a value is touched and dropped only on the thread that set it, checked at run
 //! time. Left out: everything else; use it for handles from `open` only.
 
-use std::thread::{self, ThreadId};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A thread's number, never given twice in a process.
+type ThreadNumber = u64;
+
+/// This thread's number. Cost: one load, where `std::thread::current().id()` counts a reference up and down.
+#[inline]
+fn this_thread() -> ThreadNumber {
+    thread_local! {
+        /// 0: no number yet.
+        static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| match number.get() {
+        0 => {
+            let fresh = next_number();
+            number.set(fresh);
+            fresh
+        }
+        known => known,
+    })
+}
+
+#[cold]
+fn next_number() -> ThreadNumber {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Holds a value that belongs to the thread that set it.
-pub struct OnCore<T>(Option<(ThreadId, T)>);
+pub struct OnCore<T>(Option<(ThreadNumber, T)>);
 
 impl<T> std::fmt::Debug for OnCore<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,7 +59,7 @@ impl<T> OnCore<T> {
     /// Puts the value in; from now on it belongs to this thread.
     pub fn set(&mut self, value: T) {
         self.assert_here();
-        self.0 = Some((thread::current().id(), value));
+        self.0 = Some((this_thread(), value));
     }
 
     /// The value.
@@ -52,11 +79,7 @@ impl<T> OnCore<T> {
 
     fn assert_here(&self) {
         if let Some((owner, _)) = &self.0 {
-            assert_eq!(
-                *owner,
-                thread::current().id(),
-                "the value belongs to another core"
-            );
+            assert_eq!(*owner, this_thread(), "the value belongs to another core");
         }
     }
 }
@@ -64,7 +87,7 @@ impl<T> OnCore<T> {
 impl<T> Drop for OnCore<T> {
     fn drop(&mut self) {
         if let Some((owner, value)) = self.0.take()
-            && owner != thread::current().id()
+            && owner != this_thread()
         {
             std::mem::forget(value);
         }
