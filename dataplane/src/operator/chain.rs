@@ -65,18 +65,23 @@ impl Output {
     }
 
     /// A consumer behind can take no more now: resumable work should pause.
+    ///
+    /// Cost: asked per record, so a chain is walked without calls, but for operators that may block by themselves.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        match self {
-            Self::Chained(node) => {
-                // Asked per record, so operators that never block by themselves cost no call.
-                node.pending.is_some()
-                    || (node.wants_poll && node.operator.is_blocked())
-                    || node.output.is_blocked()
+        let mut output = self;
+        loop {
+            match output {
+                Self::Chained(node) => {
+                    if node.pending.is_some() || (node.wants_poll && node.operator.is_blocked()) {
+                        return true;
+                    }
+                    output = &node.output;
+                }
+                Self::Partition(partition) => return partition.is_blocked(),
+                Self::Several(outputs) => return outputs.iter().any(Self::is_blocked),
+                Self::End | Self::Capture(_) => return false,
             }
-            Self::Partition(partition) => partition.is_blocked(),
-            Self::Several(outputs) => outputs.iter().any(Self::is_blocked),
-            Self::End | Self::Capture(_) => false,
         }
     }
 
@@ -249,6 +254,8 @@ pub struct Chain {
     head: Output,
     blocked: bool,
     polls: bool,
+    /// Something in it may refuse records: an operator that wants polls, or a partition.
+    can_block: bool,
 }
 
 impl Chain {
@@ -261,10 +268,13 @@ impl Chain {
             Ok(())
         })
         .expect("the visit above cannot fail");
+        let mut can_block = polls;
+        head.for_each_partition(&mut |_| can_block = true);
         Self {
             head,
             blocked: false,
             polls,
+            can_block,
         }
     }
 
@@ -319,7 +329,7 @@ impl Chain {
     #[inline]
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.blocked || self.head.is_blocked()
+        self.blocked || (self.can_block && self.head.is_blocked())
     }
 
     /// Lets operators that asked for it look after outside work.

@@ -88,7 +88,6 @@ pub struct SourceOutput<'a> {
     pub(crate) now_ns: u64,
     pub(crate) wall_ns: u64,
     pub(crate) records: u64,
-    pub(crate) bytes: u64,
     pub(crate) bad_records: u64,
     /// `origin_ns` of the newest record, for the watermark that speaks of it.
     pub(crate) origin_ns: u64,
@@ -117,7 +116,6 @@ impl SourceOutput<'_> {
         self.watermarks.on_record(split, timestamp, self.now_ns);
         self.origin_ns = origin_ns.max(self.origin_ns);
         self.records += 1;
-        self.bytes += bytes.len() as u64;
         self.chain.on_record(&RecordRef {
             bytes,
             timestamp,

@@ -36,6 +36,8 @@ struct Split {
 #[derive(Debug)]
 pub struct SplitWatermarks {
     policy: WatermarkPolicy,
+    /// The policy looks at records.
+    tracks_records: bool,
     splits: Vec<Split>,
     emitted: Option<EventTime>,
     idle: bool,
@@ -52,6 +54,7 @@ impl SplitWatermarks {
         };
         Self {
             policy,
+            tracks_records: policy != WatermarkPolicy::NONE,
             splits: vec![split; splits],
             emitted: None,
             idle: false,
@@ -61,6 +64,9 @@ impl SplitWatermarks {
     /// A record of `split`.
     #[inline]
     pub fn on_record(&mut self, split: usize, timestamp: EventTime, now_ns: u64) {
+        if !self.tracks_records {
+            return;
+        }
         if let Some(split) = self.splits.get_mut(split) {
             split.active_ns = now_ns;
             if split.greatest < Some(timestamp) {
@@ -198,6 +204,16 @@ mod tests {
             None,
             "split 1 may have records that could not be read"
         );
+    }
+
+    #[test]
+    fn without_a_strategy_records_move_nothing() {
+        let mut splits = SplitWatermarks::new(WatermarkPolicy::NONE, 2, 0);
+        for time in [5, 50] {
+            splits.on_record(0, EventTime(time), 1);
+            assert_eq!(splits.advance(1_000_000), None);
+        }
+        assert_eq!((splits.current(), splits.next_idle_ns(1)), (None, None));
     }
 
     #[test]

@@ -279,7 +279,6 @@ impl Subtask {
             now_ns,
             wall_ns: self.clock.wall_of(now_ns),
             records: 0,
-            bytes: 0,
             bad_records: 0,
             origin_ns: 0,
         };
