@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 want="flatc version 25.12.19"
 # Schema -> folder of its generated code. control.fbs includes job_graph.fbs: --gen-all puts both namespaces into one file
 # that refers to itself only.
-places="exchange:schemas/src/generated control:schemas/src/generated nexmark:src/nexmark/generated"
+places="exchange:schemas/src/generated control:schemas/src/generated nexmark:src/nexmark/generated bench:src/jobs/generated"
 
 flatc_bin() {
   if command -v flatc >/dev/null && [ "$(flatc --version)" = "$want" ]; then command -v flatc; return; fi

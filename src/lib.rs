@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod cli;
+mod duration;
 pub mod jobs;
 pub mod nexmark;
 pub mod prelude;

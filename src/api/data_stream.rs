@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use ringflow_dataplane::error::Result as DataResult;
 use ringflow_dataplane::exchange::partitioner::KeyHash;
+use ringflow_dataplane::operator::reduce::Reduce;
 use ringflow_dataplane::operator::stateless::{Collector, Filter, FlatMap, Map};
 use ringflow_dataplane::operator::window::assigner::SlidingWindows;
 use ringflow_dataplane::operator::window::{
@@ -20,7 +21,7 @@ use ringflow_dataplane::operator::{Operator, OperatorFactory};
 use ringflow_dataplane::program::NodeCode;
 use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, StructRecord};
 use ringflow_dataplane::runtime::context::PrepareContext;
-use ringflow_dataplane::sink::discard::DiscardSink;
+use ringflow_dataplane::sink::discard::{DiscardSink, SumSink};
 use ringflow_dataplane::sink::print::{PrintSink, Render, TopRows};
 use ringflow_dataplane::source::SourceFactory;
 use ringflow_schemas::graph::{ChainingStrategy, OperatorKind, Partitioner};
@@ -299,6 +300,22 @@ impl<R: Record> DataStream<R> {
         )
     }
 
+    /// Counts records, adds up a `number` of each (wrapping) and forgets them: the job's results `records` and `sum`.
+    pub fn discard_with_sum(
+        self,
+        number: impl for<'a> Fn(Row<'a, R>) -> u64 + Clone + Send + Sync + 'static,
+    ) -> DataStream<R> {
+        let make = move |_: &PrepareContext| {
+            let number = number.clone();
+            // SAFETY: this stream's records are `R`.
+            let sink = SumSink::new(move |record: &RecordRef<'_>| {
+                number(unsafe { Row::<R>::read(record) })
+            });
+            Ok(Box::new(sink) as Box<dyn Operator>)
+        };
+        self.add("Sum", OperatorKind::Sink, factory(make))
+    }
+
     /// Passes records on and keeps the `limit` greatest by `order` as the job's result `name`.
     #[must_use]
     pub fn keep_top(
@@ -342,6 +359,34 @@ impl<R: Record, K: Key, KF> KeyedStream<R, K, KF>
 where
     KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
 {
+    /// Combines each record with what came of the earlier ones of its key: the first goes on as it is, later ones as
+    /// `reduce(before, record)`, each with its own event time. What `reduce` returns must have the same key.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// let mut env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(100), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .key_by(|number| number.value() % 10)
+    ///     .reduce(|greatest, number| if number.value() > greatest.value() { number } else { greatest })
+    ///     .discard();
+    /// # assert_eq!(env.execute("greatest by last digit")?.records_out, 100);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn reduce(self, reduce: impl Fn(R, R) -> R + Clone + Send + Sync + 'static) -> DataStream<R>
+    where
+        R: StructRecord,
+    {
+        let key = self.key;
+        let make = move |_: &PrepareContext| {
+            let operator = Reduce::<R, K, _, _>::new(key.clone(), reduce.clone());
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.stream
+            .add("Keyed Reduce", OperatorKind::OneInput, factory(make))
+    }
+
     /// Groups records by windows of event time.
     #[must_use]
     pub fn window(self, windows: impl WindowAssigner) -> WindowedStream<R, K, KF> {

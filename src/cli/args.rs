@@ -9,6 +9,7 @@ use ringflow_dataplane::limits::SPIN_AUTO_NS;
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
 
+use crate::duration;
 use crate::jobs::BuiltInJob;
 
 /// How results are written.
@@ -255,21 +256,9 @@ fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
         "auto" => return Ok(SpinPolicy::For(SPIN_AUTO_NS)),
         _ => {}
     }
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let unit = match &text[split..] {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        _ => 0,
-    };
-    let spin = text[..split]
-        .parse::<u64>()
+    let spin = duration::parse(text)
         .ok()
-        .and_then(|count| count.checked_mul(unit))
-        .filter(|_| unit > 0);
+        .and_then(|spin| u64::try_from(spin.as_nanos()).ok());
     spin.map(SpinPolicy::For)
         .ok_or_else(|| "write always, never, auto, or a duration such as 50us".to_owned())
 }

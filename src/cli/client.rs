@@ -70,6 +70,10 @@ pub struct Row {
 pub struct Accumulator {
     /// Its name.
     pub name: String,
+    /// Sum, Max, Min or TopRows.
+    pub kind: String,
+    /// Its value; 0 where it has rows.
+    pub value: u64,
     /// Its rows.
     #[serde(default)]
     pub rows: Vec<Row>,

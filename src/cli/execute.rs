@@ -4,6 +4,7 @@
 //! with its root cause, a cancelled one says so.
 //! Left out: how progress looks ([`crate::cli::progress`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_schemas::rpc::{Message, SubmittedGraph};
 use serde::Serialize;
 
-use crate::cli::client::{Latency, Progress, RestClient, Unreachable};
+use crate::cli::client::{Accumulator, Latency, Progress, RestClient, Unreachable};
 use crate::cli::local::{LocalCluster, LocalOptions};
 use crate::cli::progress::Observer;
 
@@ -82,9 +83,7 @@ pub fn execute(
     match target {
         Target::Local(options) => {
             let mut options = options.clone();
-            options.slots_min = options
-                .slots_min
-                .max(parallelism(&request.message, &options));
+            options.slots_min = slots_needed(&request.message, &options);
             let cluster = LocalCluster::start(&options, request.application)?;
             run_on(
                 &RestClient::new(&cluster.rest_address().to_string()),
@@ -102,13 +101,26 @@ pub fn execute(
     }
 }
 
-/// Slots that a job needs where nobody said how many there are: its greatest parallelism; a source that decides for
-/// itself gets a slot per split, up to one per CPU.
-fn parallelism(message: &Message<SubmittedGraph>, options: &LocalOptions) -> u32 {
+/// Slots that a job needs where nobody said how many there are: for each slot sharing group its greatest parallelism; a
+/// source that decides for itself gets a slot per split, up to one per CPU.
+fn slots_needed(message: &Message<SubmittedGraph>, options: &LocalOptions) -> u32 {
     let graph = message.get();
     let cpus = std::thread::available_parallelism()
         .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    let of_node = |node: ringflow_schemas::graph::StreamNode<'_>| {
+    let mut groups: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut group_of: Vec<&str> = Vec::new();
+    // A node stands behind its inputs, whose group it takes when it has none of its own and they agree.
+    for node in graph.nodes() {
+        let mut inputs = graph
+            .edges()
+            .iter()
+            .filter(|edge| edge.target() == node.id())
+            .filter_map(|edge| group_of.get(edge.source() as usize).copied());
+        let inherited = inputs
+            .next()
+            .filter(|first| inputs.all(|other| other == *first));
+        let group = node.slot_sharing_group().or(inherited).unwrap_or("default");
+        group_of.push(group);
         let splits = node
             .splits()
             .map_or(0, |splits| u32::try_from(splits.len()).unwrap_or(u32::MAX));
@@ -117,11 +129,16 @@ fn parallelism(message: &Message<SubmittedGraph>, options: &LocalOptions) -> u32
         } else {
             0
         };
-        node.parallelism().max(auto)
-    };
-    let greatest = graph.nodes().iter().map(of_node).max().unwrap_or(1);
-    greatest
-        .max(graph.parallelism())
+        let own = match node.parallelism() {
+            0 => graph.parallelism(),
+            own => own,
+        };
+        let most = groups.entry(group).or_insert(1);
+        *most = (*most).max(own).max(auto);
+    }
+    groups
+        .values()
+        .fold(0u32, |sum, most| sum.saturating_add(*most))
         .max(options.slots_min)
         .clamp(1, 1024)
 }
@@ -198,20 +215,12 @@ fn summarize(progress: Progress) -> crate::Result<Summary> {
         (progress.end_time - from).max(1) as f64 / 1e3,
         progress.records_in as f64,
     );
-    let rows = |accumulator: &crate::cli::client::Accumulator| {
-        accumulator
-            .rows
-            .iter()
-            .map(|row| parse_row(&row.text))
-            .collect::<Vec<_>>()
-    };
-    let results = &progress.accumulators;
-    let result = match results.as_slice() {
+    let result = match progress.accumulators.as_slice() {
         [] => None,
-        [one] => Some(serde_json::Value::Array(rows(one))),
+        [one] => Some(value_of(one)),
         many => Some(
             many.iter()
-                .map(|one| (one.name.clone(), serde_json::Value::Array(rows(one))))
+                .map(|one| (one.name.clone(), value_of(one)))
                 .collect(),
         ),
     };
@@ -233,6 +242,16 @@ fn summarize(progress: Progress) -> crate::Result<Summary> {
         latency_us: progress.latency_us,
         result,
     })
+}
+
+/// Rows, or a number.
+fn value_of(accumulator: &Accumulator) -> serde_json::Value {
+    if accumulator.kind == "TopRows" {
+        let rows = accumulator.rows.iter();
+        rows.map(|row| parse_row(&row.text)).collect()
+    } else {
+        accumulator.value.into()
+    }
 }
 
 fn parse_row(text: &str) -> serde_json::Value {

@@ -76,7 +76,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let names_a_job = matches!(action.as_str(), "run" | "info");
     if names_a_job && error.kind() == clap::error::ErrorKind::InvalidSubcommand {
         use std::io::Write;
-        let jobs = "no such built-in job: there is `nexmark`. A job of your own is a program: run its binary";
+        let jobs = "no such built-in job: there are `nexmark` and `sum`. A job of your own is a program: run its binary";
         drop(writeln!(std::io::stderr(), "\n{jobs}"));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

@@ -149,6 +149,12 @@ pub fn print_summary(summary: &Summary, json: bool) -> crate::Result<()> {
             writeln!(out, "  {row}")?;
         }
     }
+    if let Some(serde_json::Value::Object(values)) = &summary.result {
+        writeln!(out)?;
+        for (name, value) in values {
+            writeln!(out, "{name:<22} {value}")?;
+        }
+    }
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -13,12 +13,16 @@ use crate::api::environment::StreamExecutionEnvironment;
 use crate::api::graph::{BuiltGraph, ProgramSource};
 
 pub mod nexmark;
+pub mod reading;
+pub mod sum;
 
 /// What `ringflow run` can run.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BuiltInJob {
     /// Queries of the Nexmark benchmark, over generated events or a Kafka topic.
     Nexmark(nexmark::NexmarkArgs),
+    /// Running sums by key over made readings: what the benchmarks of exchange and state run.
+    Sum(sum::SumArgs),
 }
 
 /// Reads a job back from its arguments.
@@ -33,19 +37,24 @@ impl BuiltInJob {
     /// Where its code is found again.
     #[must_use]
     pub fn program(&self) -> ProgramSource {
-        let Self::Nexmark(job) = self;
+        let (name, arguments) = match self {
+            Self::Nexmark(job) => ("nexmark", job.to_arguments()),
+            Self::Sum(job) => ("sum", job.to_arguments()),
+        };
         ProgramSource {
             kind: ProgramKind::BuiltIn,
-            name: "nexmark".to_owned(),
-            arguments: job.to_arguments(),
+            name: name.to_owned(),
+            arguments,
         }
     }
 
     /// Name of the job in lists.
     #[must_use]
     pub fn job_name(&self) -> String {
-        let Self::Nexmark(job) = self;
-        format!("nexmark-{}", job.query)
+        match self {
+            Self::Nexmark(job) => format!("nexmark-{}", job.query),
+            Self::Sum(job) => job.job_name().to_owned(),
+        }
     }
 
     /// Its graph.
@@ -54,18 +63,24 @@ impl BuiltInJob {
     /// Arguments that contradict each other.
     pub fn graph(&self) -> crate::Result<BuiltGraph> {
         let env = StreamExecutionEnvironment::for_plan();
-        let Self::Nexmark(job) = self;
-        job.build(&env)?;
+        match self {
+            Self::Nexmark(job) => job.build(&env)?,
+            Self::Sum(job) => job.build(&env)?,
+        }
         env.take_graph()
     }
 
     fn parse(name: &str, arguments: &[String]) -> Result<Self, String> {
-        match name {
-            "nexmark" => Arguments::<nexmark::NexmarkArgs>::try_parse_from(arguments)
-                .map(|parsed| Self::Nexmark(parsed.job))
+        fn read<T: Args>(name: &str, arguments: &[String]) -> Result<T, String> {
+            Arguments::<T>::try_parse_from(arguments)
+                .map(|parsed| parsed.job)
                 .map_err(|error| {
                     format!("the arguments of built-in job `{name}` are wrong: {error}")
-                }),
+                })
+        }
+        match name {
+            "nexmark" => read(name, arguments).map(Self::Nexmark),
+            "sum" => read(name, arguments).map(Self::Sum),
             other => Err(format!(
                 "no built-in job `{other}` here: run the same version of ringflow on all hosts"
             )),

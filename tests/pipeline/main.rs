@@ -1,4 +1,5 @@
-//! Nexmark's queries over a million events against an independent batch computation, on every shape of cluster.
+//! Jobs against independent batch computations: Nexmark's queries over a million events on every shape of cluster, the
+//! `sum` job, and programs.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -12,6 +13,7 @@ use ringflow::prelude::*;
 use support::nexmark_batch::{Digest, Query, digest, first_events};
 use support::{Cluster, Process, Tm, run_job, wait_for};
 
+mod sum;
 #[path = "../support/mod.rs"]
 mod support;
 
