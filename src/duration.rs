@@ -28,8 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 /// In the greatest unit that needs no fraction.
 pub(crate) fn text(duration: Duration) -> String {
     let ns = duration.as_nanos();
-    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
-    let whole = units.into_iter().find(|(unit, _)| ns % unit == 0);
+    let units: [(u128, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    let whole = units.into_iter().find(|(unit, _)| ns.is_multiple_of(*unit));
     let (unit, name) = whole.unwrap_or((1, "ns"));
     format!("{}{name}", ns / unit)
 }

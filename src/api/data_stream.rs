@@ -307,10 +307,11 @@ impl<R: Record> DataStream<R> {
     ) -> DataStream<R> {
         let make = move |_: &PrepareContext| {
             let number = number.clone();
-            // SAFETY: this stream's records are `R`.
-            let sink = SumSink::new(move |record: &RecordRef<'_>| {
+            let number = move |record: &RecordRef<'_>| {
+                // SAFETY: this stream's records are `R`.
                 number(unsafe { Row::<R>::read(record) })
-            });
+            };
+            let sink = SumSink::new(number);
             Ok(Box::new(sink) as Box<dyn Operator>)
         };
         self.add("Sum", OperatorKind::Sink, factory(make))
