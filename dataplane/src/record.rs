@@ -52,7 +52,12 @@ pub trait StructRecord: for<'a> Record<View<'a> = Self> + Copy + Send {
 }
 
 /// One record on its way through a chain: borrowed bytes and what travels beside them.
+///
+/// Layout: as declared. The two 64-bit fields are kept apart by the hash: side by side they would be written one by one
+/// at the source and copied as one vector in `map`, a store that cannot be forwarded (measured: a third of the time of
+/// a chain of source, map and sink).
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub struct RecordRef<'a> {
     /// The FlatBuffer.
     pub bytes: &'a [u8],

@@ -9,7 +9,7 @@
 use std::rc::Rc;
 
 use crate::element::{Control, Watermark};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exchange::result_partition::ResultPartition;
 use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::operator::{Operator, Progress};
@@ -50,6 +50,15 @@ impl Output {
     /// An operator behind failed.
     #[inline]
     pub fn collect(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        match self {
+            Self::Chained(node) => node.on_record(record),
+            _ => self.leave(record),
+        }
+    }
+
+    /// A record leaves the straight road from operator to operator. Apart, so that this road stays short.
+    #[inline(never)]
+    fn leave(&mut self, record: &RecordRef<'_>) -> Result<()> {
         match self {
             Self::Chained(node) => node.on_record(record),
             Self::Partition(partition) => partition.push(record),
@@ -188,9 +197,15 @@ impl ChainNode {
 
     #[inline]
     fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
-        self.operator
-            .on_record(record, &mut self.output)
-            .map_err(|error| error.at_operator(&self.name))
+        match self.operator.on_record(record, &mut self.output) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.named(error)),
+        }
+    }
+
+    #[cold]
+    fn named(&self, error: Error) -> Error {
+        error.at_operator(&self.name)
     }
 
     fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
