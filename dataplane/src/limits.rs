@@ -33,8 +33,18 @@ pub const CHANNEL_CREDIT: u32 = 16;
 /// Room for control elements of a frame that needed no credit, and for those that join them: 20 elements.
 pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
 
-/// Credit is given back in steps of a quarter of the window, so that credit frames stay rare.
-pub const CREDIT_STEP: u32 = CHANNEL_CREDIT / 4;
+/// Credit is given back in so many steps of a window, so that credit frames stay rare.
+pub const CREDIT_STEPS: u32 = 4;
+
+/// Blocks of one remote channel that wait where the kernel put them. What comes behind them is copied together, so that a
+/// consumer that stands still pins its credit and these, however small the pieces were that its data came in.
+pub const IN_PLACE_MAX: u32 = 4;
+
+/// Blocks that each core keeps ready for the kernel to receive into: 1 MiB, about what a core reads in one sweep.
+pub const RECEIVE_BUFFERS: u16 = 32;
+
+/// Times that an ending core waits 10 ms at most for the kernel to let go of its sockets.
+pub const SHUTDOWN_WAITS: usize = 500;
 
 /// Channels that may be open on one connection at a time: 256 subtasks here x 256 there. Beyond it the peer is at fault.
 pub const OPEN_CHANNELS_MAX: usize = 1 << 16;
@@ -45,14 +55,25 @@ pub const SOURCE_POLL_RECORDS: usize = 512;
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
 
-/// Frames gathered into one send call: 2 slices each, well below the kernel's 1024.
+/// Data frames gathered into one send, well below the kernel's limit of 1024 pieces.
 pub const SEND_FRAMES: usize = 16;
 
-/// Bytes read from one connection in one sweep, so that a fast peer cannot starve the core's other work.
-pub const RECEIVE_TURN_BYTES: usize = 512 << 10;
+/// Entries of a core's submission queue; more are submitted in several calls.
+pub const RING_ENTRIES: u32 = 256;
 
-/// How long a core spins before it sleeps when `--spin auto` finds no reason for another figure.
+/// Entries of a core's completion queue: a send for each connection and every block that can be received into. The kernel
+/// keeps what is beyond it, and says so.
+pub const RING_COMPLETIONS: u32 = 1024;
+
+/// How long a core spins before it sleeps where nothing measured what waking up costs.
 pub const SPIN_AUTO_NS: u64 = 50_000;
+
+/// Least and most that `--spin auto` chooses: below, the poller's own sweeps are coarser; above, an idle core would burn more
+/// than it saves whatever waking up costs.
+pub const SPIN_AUTO_RANGE_NS: (u64, u64) = (20_000, 500_000);
+
+/// Wake-ups measured for `--spin auto` when a TaskManager starts: the median of so many.
+pub const WAKE_UP_SAMPLES: usize = 31;
 
 /// The watchdog's period.
 pub const WATCHDOG_PERIOD_MS: u64 = 1;
@@ -71,4 +92,4 @@ pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;
 
 const _: () =
     assert!(BUFFER_BYTES.is_multiple_of(ELEMENT_ALIGN) && CHANNEL_BUFFERS.is_power_of_two());
-const _: () = assert!(CREDIT_STEP >= 1 && CREDIT_STEP < CHANNEL_CREDIT);
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && CREDIT_STEPS <= CHANNEL_CREDIT);

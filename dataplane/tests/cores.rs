@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringflow_dataplane::Result;
+use ringflow_dataplane::exchange::network::NetworkOptions;
+use ringflow_dataplane::exchange::uring::Features;
 use ringflow_dataplane::record::EventTime;
 use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_dataplane::runtime::core::{
@@ -52,6 +54,10 @@ fn one_core(
         spin: SpinPolicy::For(0),
         preempt_timer,
         pool_buffers: 16,
+        network: NetworkOptions {
+            features: Features::probe().unwrap(),
+            zero_copy: false,
+        },
     };
     let (core, thread) = start(config, events).unwrap();
     (core, thread, heard)

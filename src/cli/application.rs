@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::api::graph::{BuiltGraph, ProgramSource};
-use crate::cli::args::{CoreArgs, JobManagerArgs, OutputFormat, TaskManagerArgs};
+use crate::cli::args::{CoreArgs, JobManagerArgs, OutputFormat, ReceiveMode, TaskManagerArgs};
 use crate::cli::execute::{JobRequest, Summary, Target, execute};
 use crate::cli::local::LocalOptions;
 use crate::cli::progress::{Terminal, print_summary};
@@ -78,6 +78,7 @@ pub fn run(
             placement: application.cores.request(),
             spin: application.cores.spin,
             network_memory_bytes: application.cores.network_memory,
+            single_receive: application.cores.receive == ReceiveMode::Single,
             ..LocalOptions::default()
         }),
     };

@@ -5,7 +5,6 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand, ValueEnum};
-use ringflow_dataplane::limits::SPIN_AUTO_NS;
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
 
@@ -19,6 +18,15 @@ pub enum OutputFormat {
     Text,
     /// One JSON value.
     Json,
+}
+
+/// How data cores receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReceiveMode {
+    /// One operation for ever, into a ring of pooled buffers, where the kernel has that.
+    Auto,
+    /// One operation at a time.
+    Single,
 }
 
 /// Which CPUs do what, and when they sleep.
@@ -37,12 +45,19 @@ pub struct CoreArgs {
     /// Slots in all, on as many data cores as there are
     #[arg(long, global = true, value_name = "N")]
     pub slots: Option<u32>,
-    /// How long an idle core looks for work before it sleeps: always, never, auto, or a duration such as 50us
+    /// How long an idle core looks for work before it sleeps: always, never, a duration such as 50us, or auto (twice what
+    /// waking up takes, which is measured at the start)
     #[arg(long, global = true, default_value = "auto", value_parser = parse_spin)]
     pub spin: SpinPolicy,
     /// Memory for exchange buffers of the whole process, such as 256MiB
     #[arg(long, global = true, default_value = "256MiB", value_parser = parse_bytes)]
     pub network_memory: usize,
+    /// How cores receive: auto takes the best that the kernel has; single is the fallback of kernels before 6.0
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub receive: ReceiveMode,
+    /// Send to other hosts without copying; worth it for fast networks and large records only
+    #[arg(long, global = true)]
+    pub zero_copy_send: bool,
 }
 
 impl CoreArgs {
@@ -253,7 +268,7 @@ fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
     match text {
         "always" => return Ok(SpinPolicy::Always),
         "never" => return Ok(SpinPolicy::For(0)),
-        "auto" => return Ok(SpinPolicy::For(SPIN_AUTO_NS)),
+        "auto" => return Ok(SpinPolicy::Auto),
         _ => {}
     }
     let spin = duration::parse(text)

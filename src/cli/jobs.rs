@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::{Context, ensure};
 
-use crate::cli::args::{CancelArgs, InfoArgs, ListArgs, OutputFormat, RunArgs};
+use crate::cli::args::{CancelArgs, InfoArgs, ListArgs, OutputFormat, ReceiveMode, RunArgs};
 use crate::cli::client::RestClient;
 use crate::cli::execute::{JobRequest, Target, execute};
 use crate::cli::local::LocalOptions;
@@ -60,6 +60,7 @@ pub fn run(args: &RunArgs) -> crate::Result<()> {
             placement: args.cores.request(),
             spin: args.cores.spin,
             network_memory_bytes: args.cores.network_memory,
+            single_receive: args.cores.receive == ReceiveMode::Single,
             ..LocalOptions::default()
         }),
     };

@@ -29,6 +29,8 @@ pub struct LocalOptions {
     pub spin: SpinPolicy,
     /// Network memory, in bytes.
     pub network_memory_bytes: usize,
+    /// Receive by one operation at a time even where the kernel can do better.
+    pub single_receive: bool,
     /// Slots at least; the job's parallelism decides otherwise.
     pub slots_min: u32,
     /// Port of the REST endpoint; 0: any free one.
@@ -41,6 +43,7 @@ impl Default for LocalOptions {
             placement: PlacementRequest::default(),
             spin: SpinPolicy::For(ringflow_dataplane::limits::SPIN_AUTO_NS),
             network_memory_bytes: 256 << 20,
+            single_receive: false,
             slots_min: 1,
             rest_port: 0,
         }
@@ -103,6 +106,8 @@ impl LocalCluster {
             placement,
             spin: options.spin,
             network_memory_bytes: options.network_memory_bytes,
+            single_receive: options.single_receive,
+            zero_copy_send: false,
             strict: false,
             resolver: Arc::new(Programs::new(application)),
             version: crate::VERSION.to_owned(),

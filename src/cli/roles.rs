@@ -17,7 +17,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{JobManagerArgs, TaskManagerArgs};
+use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs};
 use crate::jobs::Programs;
 
 async fn stop_signal() -> std::io::Result<&'static str> {
@@ -114,6 +114,8 @@ pub fn task_manager(
         placement,
         spin: args.cores.spin,
         network_memory_bytes: args.cores.network_memory,
+        single_receive: args.cores.receive == ReceiveMode::Single,
+        zero_copy_send: args.cores.zero_copy_send,
         strict: args.strict,
         resolver: Arc::new(Programs::new(application)),
         version: crate::VERSION.to_owned(),

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::batch::Buffer;
+use crate::batch::{Buffer, InputBuffer};
 use crate::exchange::local::LocalQueue;
 use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::exchange::ring::{Consumer, Producer};
@@ -94,13 +94,13 @@ impl ChannelSender {
 impl ChannelReceiver {
     /// Takes the oldest buffer.
     #[must_use]
-    pub fn receive(&mut self) -> Option<Buffer> {
+    pub fn receive(&mut self) -> Option<InputBuffer> {
         match self {
-            Self::Local(queue) => queue.pop(),
+            Self::Local(queue) => queue.pop().map(InputBuffer::Owned),
             Self::CrossCore(consumer, doorbell) => {
                 let buffer = consumer.pop()?;
                 doorbell.ring();
-                Some(buffer)
+                Some(InputBuffer::Owned(buffer))
             }
             Self::Remote(receiver) => receiver.pop(),
         }

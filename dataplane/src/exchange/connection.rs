@@ -1,32 +1,26 @@
-//! One TCP connection between two cores of different processes, with many channels in it.
+//! The protocol between two cores of different processes: one TCP connection with many channels in it.
 //!
-//! Owns: [`Connection`] (one direction of data: the producing core connects, the consuming core answers with credit). The
-//! poller calls [`Connection::sweep`]; nothing waits.
-//! Invariant: credit granted minus data received never exceeds `CHANNEL_CREDIT` per channel (checked on arrival); frames
-//! of a channel keep their order (sequence numbers, checked); a channel without credit does not hold up its neighbours. Any
-//! breach ends this connection with an error that names the peer, and nothing else.
-//! Left out: connecting and shaking hands (control thread), waiting for readiness ([`crate::runtime::readiness`]). These
-//! sockets are read and written by plain non-blocking calls; an io_uring exchange goes behind the same two ends.
+//! Owns: [`Connection`] (one direction of data: the producing core connects, the consuming core answers with credit):
+//! bytes in through [`Connection::on_bytes`], frames out through [`Connection::fill`]. It sees no socket, so any bytes in
+//! any pieces can be tried on it.
+//! Invariant: credit granted minus data received never exceeds what the consumer announced per channel (checked on
+//! arrival); frames of a channel keep their order (sequence numbers, checked); a channel without credit does not hold up
+//! its neighbours. Elements are read where the kernel put them; one that a block's end cuts in two is joined, alone. Any
+//! breach ends this connection with an error, and nothing else.
+//! Left out: connecting and shaking hands (control thread), sockets ([`crate::exchange::network`]).
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
-use std::io::{IoSlice, IoSliceMut};
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg,
-};
-
+use crate::batch::layout::{self, element_bytes};
 use crate::batch::{Buffer, BufferPool};
-use crate::exchange::frame::{ChannelKey, Frame};
-use crate::exchange::remote::{RemoteReceiver, RemoteSender, SenderHandle, Shared};
+use crate::exchange::frame::{CHANNEL_KEY_BYTES, ChannelKey, Frame};
+use crate::exchange::remote::{Dirty, RemoteReceiver, RemoteSender, SenderHandle, Shared};
 use crate::limits::{
-    CHANNEL_CREDIT, FRAME_HEADER_BYTES, FREE_BUFFER_BYTES, OPEN_CHANNELS_MAX, RECEIVE_TURN_BYTES,
-    SEND_FRAMES,
+    BUFFER_BYTES, CHANNEL_CREDIT, FRAME_HEADER_BYTES, OPEN_CHANNELS_MAX, SEND_FRAMES,
 };
+use crate::runtime::core::ConnectionId;
 
 /// Which way data flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,38 +43,34 @@ enum Incoming {
     },
 }
 
-/// A frame on its way out.
-#[derive(Debug)]
-struct Departure {
-    head: Vec<u8>,
-    buffer: Option<(Buffer, Rc<RemoteSender>)>,
-    sent: usize,
-}
-
-impl Departure {
-    fn bytes(&self) -> usize {
-        self.head.len() + self.buffer.as_ref().map_or(0, |(buffer, _)| buffer.bytes())
-    }
-}
-
-/// Where the payload of an arriving frame goes.
+/// What the next bytes belong to.
 #[derive(Debug)]
 enum Arrival {
-    /// Waiting for a header.
-    Header,
-    Elements {
-        frame: Frame,
-        buffer: Buffer,
+    Header {
+        bytes: [u8; FRAME_HEADER_BYTES],
         filled: usize,
+    },
+    /// A frame's elements, of which `left` bytes are to come.
+    Elements {
+        channel: u32,
+        free: bool,
+        left: usize,
     },
     Key {
         channel: u32,
-        bytes: Vec<u8>,
+        bytes: [u8; CHANNEL_KEY_BYTES],
         filled: usize,
     },
 }
 
-/// What a sweep found that the core must look after.
+impl Arrival {
+    const NOTHING: Self = Self::Header {
+        bytes: [0; FRAME_HEADER_BYTES],
+        filled: 0,
+    };
+}
+
+/// What arrived that the core must look after.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The peer announced a channel: [`Connection::claim`] it when its consumer is here.
@@ -97,19 +87,41 @@ pub enum Notice {
     },
 }
 
-/// What a sweep did.
+/// Frames on their way out, in order: control first. Its memory stays where it is until the kernel has taken it.
 #[derive(Debug, Default)]
-pub struct Swept {
-    /// Bytes moved in either direction, or the connection ended.
-    pub progress: bool,
-    /// For the core.
-    pub notices: Vec<Notice>,
+pub struct Departures {
+    /// Credit, openings and closings.
+    pub(super) control: Vec<u8>,
+    /// Frames, each in one piece with its head, and whose they are.
+    pub(super) frames: Vec<(Buffer, Rc<RemoteSender>)>,
 }
 
-/// One TCP connection of this core.
+impl Departures {
+    /// Nothing leaves.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.frames.is_empty()
+    }
+
+    /// All its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let frames = self.frames.iter().map(|(buffer, _)| buffer.piece().len());
+        self.control.len() + frames.sum::<usize>()
+    }
+
+    /// All of it is with the kernel: buffers go back to their pool.
+    pub fn on_sent(&mut self) {
+        self.control.clear();
+        for (_, sender) in self.frames.drain(..) {
+            sender.on_sent();
+        }
+    }
+}
+
+/// One connection of this core.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
     direction: Direction,
     peer: String,
     pool: BufferPool,
@@ -120,48 +132,35 @@ pub struct Connection {
     incoming: HashMap<u32, Incoming>,
     /// Numbers given out so far, by whichever side produces.
     opened: u32,
-    departures: VecDeque<Departure>,
-    header: [u8; FRAME_HEADER_BYTES],
-    header_filled: usize,
+    /// Control frames that wait to leave.
+    control: Vec<u8>,
     arrival: Arrival,
+    /// The beginning of an element that a block's end cut in two, or of a frame of control elements.
+    cut: Vec<u8>,
 }
 
 impl Connection {
-    /// A connection over a socket that has shaken hands. `peer` names the other core in messages.
-    #[must_use]
-    pub fn new(socket: TcpStream, direction: Direction, peer: String, pool: BufferPool) -> Self {
+    /// A connection that has shaken hands. `peer` names the other core in messages; `dirty` is the core's list of connections
+    /// with something to do.
+    pub(super) fn new(
+        id: ConnectionId,
+        direction: Direction,
+        peer: String,
+        pool: BufferPool,
+        dirty: Dirty,
+    ) -> Self {
         Self {
-            socket,
             direction,
             peer,
             pool,
-            shared: Rc::default(),
+            shared: Rc::new(Shared::new(id, dirty)),
             outgoing: HashMap::new(),
             incoming: HashMap::new(),
             opened: 0,
-            departures: VecDeque::new(),
-            header: [0; FRAME_HEADER_BYTES],
-            header_filled: 0,
-            arrival: Arrival::Header,
+            control: Vec::new(),
+            arrival: Arrival::NOTHING,
+            cut: Vec::new(),
         }
-    }
-
-    /// Which way data flows.
-    #[must_use]
-    pub fn direction(&self) -> Direction {
-        self.direction
-    }
-
-    /// The socket, to wait for.
-    #[must_use]
-    pub fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-
-    /// There is more to write than the socket took.
-    #[must_use]
-    pub fn wants_write(&self) -> bool {
-        !self.departures.is_empty()
     }
 
     /// Why the connection ended, if it did.
@@ -170,32 +169,27 @@ impl Connection {
         self.shared.broken.borrow().clone()
     }
 
-    /// Announces a channel to the consuming core; data leaves once it grants credit.
+    /// Ends it, for everybody who has a channel in it.
+    pub(super) fn fail(&mut self, why: &str) {
+        if self.shared.broken.borrow().is_none() {
+            let why = format!("data connection with {}: {why}", self.peer);
+            tracing::warn!("{why}");
+            *self.shared.broken.borrow_mut() = Some(why.into());
+        }
+    }
+
+    /// Announces a channel to the consuming core; data leaves once it grants credit. The producer holds at most `road` filled
+    /// buffers.
     #[must_use]
-    pub fn open(&mut self, key: &ChannelKey) -> SenderHandle {
+    pub fn open(&mut self, key: &ChannelKey, road: usize) -> SenderHandle {
         let number = self.opened;
         self.opened = number
             .checked_add(1)
             .expect("fewer than 2^32 channels in a connection's life");
-        let sender = Rc::new(RemoteSender {
-            number,
-            queue: RefCell::default(),
-            credit: Cell::new(0),
-            claimed: Cell::new(false),
-            sequence: Cell::new(0),
-            listed: Cell::new(false),
-            swallowing: Cell::new(false),
-            in_flight: Cell::new(0),
-            shared: Rc::clone(&self.shared),
-        });
+        let sender = Rc::new(RemoteSender::new(number, road, Rc::clone(&self.shared)));
         self.outgoing.insert(number, Rc::clone(&sender));
-        let mut head = Frame::OpenChannel { channel: number }.encode().to_vec();
-        head.extend_from_slice(&key.encode());
-        self.departures.push_back(Departure {
-            head,
-            buffer: None,
-            sent: 0,
-        });
+        self.announce(&Frame::OpenChannel { channel: number });
+        self.control.extend_from_slice(&key.encode());
         SenderHandle(sender)
     }
 
@@ -208,251 +202,174 @@ impl Connection {
         *channel = Incoming::Open {
             receiver: Rc::downgrade(receiver),
             next_sequence: 0,
-            credit: CHANNEL_CREDIT,
+            credit: receiver.credit,
         };
-        self.grant(number, CHANNEL_CREDIT);
-    }
-
-    fn grant(&mut self, channel: u32, count: u32) {
-        let head = Frame::Credit { channel, count }.encode().to_vec();
-        self.departures.push_back(Departure {
-            head,
-            buffer: None,
-            sent: 0,
+        self.announce(&Frame::Credit {
+            channel: number,
+            count: receiver.credit,
         });
     }
 
-    /// Moves what can be moved without waiting.
-    pub fn sweep(&mut self) -> Swept {
-        let mut swept = Swept::default();
-        if self.shared.broken.borrow().is_some() {
-            return swept;
+    fn announce(&mut self, frame: &Frame) {
+        self.control.extend_from_slice(&frame.encode());
+        self.shared.touch();
+    }
+
+    // ------------------------------------------------------------------------------------------------ sending
+
+    /// Takes what may leave now: all control frames, and up to [`SEND_FRAMES`] data frames, one from each ready channel in
+    /// turn. The connection is in the core's list again when there is more.
+    pub fn fill(&mut self, departures: &mut Departures) {
+        self.shared.unlist();
+        self.settle();
+        departures.control.append(&mut self.control);
+        while departures.frames.len() < SEND_FRAMES {
+            let Some(number) = self.shared.ready.borrow_mut().pop_front() else {
+                return;
+            };
+            let Some(sender) = self.outgoing.get(&number) else {
+                continue;
+            };
+            sender.listed.set(false);
+            // Without credit the channel leaves the list; the next grant lists it again.
+            if let Some((frame, mut buffer)) = sender.next_frame() {
+                buffer.put_header(frame.encode());
+                departures.frames.push((buffer, Rc::clone(sender)));
+                if !sender.queue.borrow().is_empty() {
+                    sender.list();
+                }
+            }
         }
-        let result = self.receive(&mut swept).and_then(|()| {
-            self.settle();
-            self.send(&mut swept)
-        });
-        if let Err(why) = result {
-            let why = format!("data connection with {}: {why}", self.peer);
-            tracing::warn!("{why}");
-            *self.shared.broken.borrow_mut() = Some(why.into());
-            // A wait for readiness holds the socket open; shutting it down lets the peer know at once.
-            drop(self.socket.shutdown(std::net::Shutdown::Both));
-            swept.progress = true;
+        if !self.shared.ready.borrow().is_empty() {
+            self.shared.touch();
         }
-        swept
     }
 
     /// Turns what channels left behind into frames: credit that is due, closed channels.
     fn settle(&mut self) {
         let owing = std::mem::take(&mut *self.shared.owing.borrow_mut());
-        for number in owing {
+        for &number in &owing {
             if let Some(Incoming::Open {
                 receiver, credit, ..
             }) = self.incoming.get_mut(&number)
                 && let Some(receiver) = receiver.upgrade()
             {
-                let owed = receiver.owed.take();
-                *credit += owed;
-                self.grant(number, owed);
+                let count = receiver.owed.take();
+                *credit += count;
+                let frame = Frame::Credit {
+                    channel: number,
+                    count,
+                };
+                self.control.extend_from_slice(&frame.encode());
             }
         }
+        recycle(&self.shared.owing, owing);
         let closed = std::mem::take(&mut *self.shared.closed.borrow_mut());
-        for channel in closed {
+        for &channel in &closed {
             let known = match self.direction {
                 Direction::Outgoing => self.outgoing.remove(&channel).is_some(),
                 Direction::Incoming => self.incoming.remove(&channel).is_some(),
             };
             // The other end closed it first: it needs no answer.
             if known {
-                let head = Frame::CloseChannel { channel }.encode().to_vec();
-                self.departures.push_back(Departure {
-                    head,
-                    buffer: None,
-                    sent: 0,
-                });
+                let frame = Frame::CloseChannel { channel };
+                self.control.extend_from_slice(&frame.encode());
             }
         }
-    }
-
-    // ------------------------------------------------------------------------------------------------ sending
-
-    fn send(&mut self, swept: &mut Swept) -> Result<(), String> {
-        loop {
-            self.fill_departures();
-            if self.departures.is_empty() {
-                return Ok(());
-            }
-            let mut slices = Vec::with_capacity(2 * SEND_FRAMES);
-            for departure in self.departures.iter().take(SEND_FRAMES) {
-                let skip_head = departure.sent.min(departure.head.len());
-                slices.push(IoSlice::new(&departure.head[skip_head..]));
-                if let Some((buffer, _)) = &departure.buffer {
-                    slices.push(IoSlice::new(
-                        &buffer.as_slice()[departure.sent - skip_head..],
-                    ));
-                }
-            }
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let sent = match sendmsg(
-                &self.socket,
-                &slices,
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            ) {
-                Ok(sent) => sent,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                Err(error) => return Err(format!("cannot send: {error}")),
-            };
-            swept.progress = true;
-            self.on_sent(sent);
-        }
-    }
-
-    fn on_sent(&mut self, mut sent: usize) {
-        while let Some(departure) = self.departures.front_mut() {
-            let left = departure.bytes() - departure.sent;
-            if sent < left {
-                departure.sent += sent;
-                return;
-            }
-            sent -= left;
-            let done = self
-                .departures
-                .pop_front()
-                .expect("the front was just looked at");
-            if let Some((_, sender)) = done.buffer {
-                sender.in_flight.set(sender.in_flight.get() - 1);
-            }
-        }
-    }
-
-    /// Takes one frame from each ready channel in turn until there are enough for one call.
-    fn fill_departures(&mut self) {
-        while self.departures.len() < SEND_FRAMES {
-            let Some(number) = self.shared.ready.borrow_mut().pop_front() else {
-                return;
-            };
-            let Some(sender) = self.outgoing.get(&number).map(Rc::clone) else {
-                continue;
-            };
-            sender.listed.set(false);
-            // Without credit the channel leaves the list; the next grant lists it again.
-            if let Some((frame, buffer)) = sender.next_frame() {
-                if !sender.queue.borrow().is_empty() {
-                    sender.list();
-                }
-                sender.in_flight.set(sender.in_flight.get() + 1);
-                let head = frame.encode().to_vec();
-                self.departures.push_back(Departure {
-                    head,
-                    buffer: Some((buffer, sender)),
-                    sent: 0,
-                });
-            }
-        }
+        recycle(&self.shared.closed, closed);
     }
 
     // ---------------------------------------------------------------------------------------------- receiving
 
-    fn receive(&mut self, swept: &mut Swept) -> Result<(), String> {
-        let mut budget = RECEIVE_TURN_BYTES;
-        while budget > 0 {
-            let Some(received) = self.receive_once()? else {
-                return Ok(());
-            };
-            swept.progress = true;
-            budget = budget.saturating_sub(received);
-            self.on_received(received, swept)?;
+    /// Bytes came in: `range` of a block that the kernel filled.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: end the connection.
+    pub fn on_bytes(
+        &mut self,
+        block: &Rc<Buffer>,
+        range: Range<usize>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), String> {
+        let Range { start: mut at, end } = range;
+        while at < end {
+            let rest = &block.storage()[at..end];
+            match &mut self.arrival {
+                Arrival::Header { bytes, filled } => {
+                    let taken = fill(bytes, filled, rest);
+                    at += taken;
+                    if *filled == FRAME_HEADER_BYTES {
+                        let header = *bytes;
+                        self.arrival = Arrival::NOTHING;
+                        self.on_header(header, notices)?;
+                    }
+                }
+                Arrival::Key {
+                    channel,
+                    bytes,
+                    filled,
+                } => {
+                    let taken = fill(bytes, filled, rest);
+                    at += taken;
+                    if *filled == CHANNEL_KEY_BYTES {
+                        let (channel, key) = (*channel, ChannelKey::decode(*bytes));
+                        self.arrival = Arrival::NOTHING;
+                        self.on_open(channel, key, notices)?;
+                    }
+                }
+                Arrival::Elements {
+                    channel,
+                    free,
+                    left,
+                } => {
+                    let taken = rest.len().min(*left);
+                    *left -= taken;
+                    let (channel, free, last) = (*channel, *free, *left == 0);
+                    if last {
+                        self.arrival = Arrival::NOTHING;
+                    }
+                    let result = if free {
+                        self.on_free(channel, &rest[..taken], last)
+                    } else {
+                        self.on_elements(channel, block, at..at + taken, last)
+                    };
+                    result.map_err(|error| format!("channel {channel}: {error}"))?;
+                    at += taken;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Reads the rest of the current payload and, behind it, the next header, in one call.
-    fn receive_once(&mut self) -> Result<Option<usize>, String> {
-        let mut nothing = [];
-        let payload: &mut [u8] = match &mut self.arrival {
-            Arrival::Header => &mut nothing,
-            Arrival::Elements {
-                frame,
-                buffer,
-                filled,
-            } => &mut buffer.storage_mut()[*filled..frame.payload_bytes()],
-            Arrival::Key { bytes, filled, .. } => &mut bytes[*filled..],
-        };
-        let header = &mut self.header[self.header_filled..];
-        let mut slices = [IoSliceMut::new(payload), IoSliceMut::new(header)];
-        let mut ancillary = RecvAncillaryBuffer::default();
-        match recvmsg(
-            &self.socket,
-            &mut slices,
-            &mut ancillary,
-            RecvFlags::DONTWAIT,
-        ) {
-            Ok(message) if message.bytes == 0 => Err("closed by the peer".to_owned()),
-            Ok(message) => Ok(Some(message.bytes)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(format!("cannot receive: {error}")),
-        }
-    }
-
-    fn on_received(&mut self, received: usize, swept: &mut Swept) -> Result<(), String> {
-        let (filled, wanted) = match &mut self.arrival {
-            Arrival::Header => (received, 0),
-            Arrival::Elements { frame, filled, .. } => {
-                *filled += received;
-                (*filled, frame.payload_bytes())
-            }
-            Arrival::Key { bytes, filled, .. } => {
-                *filled += received;
-                (*filled, bytes.len())
-            }
-        };
-        if filled < wanted {
-            return Ok(());
-        }
-        self.header_filled += filled - wanted;
-        match std::mem::replace(&mut self.arrival, Arrival::Header) {
-            Arrival::Header => {}
-            Arrival::Elements { frame, buffer, .. } => self.on_elements(frame, buffer)?,
-            Arrival::Key { channel, bytes, .. } => self.on_open(channel, &bytes, swept)?,
-        }
-        if self.header_filled == FRAME_HEADER_BYTES {
-            self.header_filled = 0;
-            self.on_header(swept)?;
-        }
-        Ok(())
-    }
-
-    fn on_header(&mut self, swept: &mut Swept) -> Result<(), String> {
-        let frame = Frame::decode(self.header).map_err(|error| error.to_string())?;
+    fn on_header(
+        &mut self,
+        header: [u8; FRAME_HEADER_BYTES],
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), String> {
+        let frame = Frame::decode(header).map_err(|error| error.to_string())?;
         match (frame, self.direction) {
             (
                 Frame::Elements {
+                    channel,
+                    sequence,
                     payload_bytes,
                     free,
                     ..
                 },
                 Direction::Incoming,
             ) => {
-                // Free frames are not counted by credit, so they take nothing from the pool.
-                let buffer = if free {
-                    Buffer::exactly(payload_bytes.max(FREE_BUFFER_BYTES))
-                } else {
-                    self.pool.take_or_heap(payload_bytes)
-                };
+                self.check_frame(channel, sequence, free)?;
                 self.arrival = Arrival::Elements {
-                    frame,
-                    buffer,
-                    filled: 0,
+                    channel,
+                    free,
+                    left: payload_bytes,
                 };
                 Ok(())
             }
             (Frame::OpenChannel { channel }, Direction::Incoming) => {
-                let bytes = vec![0; frame.payload_bytes()];
                 self.arrival = Arrival::Key {
                     channel,
-                    bytes,
+                    bytes: [0; CHANNEL_KEY_BYTES],
                     filled: 0,
                 };
                 Ok(())
@@ -461,106 +378,22 @@ impl Connection {
                 self.on_credit(channel, count)
             }
             (Frame::CloseChannel { channel }, direction) => {
-                self.on_close(channel, direction, swept)
+                self.on_close(channel, direction, notices)
             }
             (frame, direction) => Err(format!("{frame:?} on an {direction:?} connection")),
         }
     }
 
-    /// The other end is gone.
-    fn on_close(
-        &mut self,
-        channel: u32,
-        direction: Direction,
-        swept: &mut Swept,
-    ) -> Result<(), String> {
-        self.check_number(channel)?;
-        match direction {
-            Direction::Outgoing => {
-                if let Some(sender) = self.outgoing.remove(&channel) {
-                    sender.swallowing.set(true);
-                    sender.queue.borrow_mut().clear();
-                }
-            }
-            Direction::Incoming => {
-                if self.incoming.remove(&channel).is_some() {
-                    swept.notices.push(Notice::Closed { number: channel });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_number(&self, channel: u32) -> Result<(), String> {
-        if channel < self.opened {
-            Ok(())
-        } else {
-            Err(format!("channel {channel} was never opened"))
-        }
-    }
-
-    fn on_credit(&mut self, channel: u32, count: u32) -> Result<(), String> {
-        self.check_number(channel)?;
-        let Some(sender) = self.outgoing.get(&channel) else {
-            return Ok(());
-        };
-        let credit = sender
-            .credit
-            .get()
-            .checked_add(count)
-            .filter(|credit| *credit <= CHANNEL_CREDIT);
-        let credit = credit.ok_or_else(|| {
-            format!("{count} more credit for channel {channel} exceeds {CHANNEL_CREDIT}")
-        })?;
-        sender.credit.set(credit);
-        sender.claimed.set(true);
-        if !sender.queue.borrow().is_empty() {
-            sender.list();
-        }
-        Ok(())
-    }
-
-    fn on_open(&mut self, channel: u32, bytes: &[u8], swept: &mut Swept) -> Result<(), String> {
-        if channel != self.opened || self.incoming.len() >= OPEN_CHANNELS_MAX {
-            return Err(format!(
-                "channel {channel} opened out of turn: {} were opened, {} are open",
-                self.opened,
-                self.incoming.len()
-            ));
-        }
-        let key = ChannelKey::decode(
-            bytes
-                .try_into()
-                .map_err(|_| "a channel key of another length".to_owned())?,
-        );
-        self.opened += 1;
-        self.incoming.insert(channel, Incoming::Unclaimed);
-        swept.notices.push(Notice::Opened {
-            number: channel,
-            key,
-        });
-        Ok(())
-    }
-
-    fn on_elements(&mut self, frame: Frame, mut buffer: Buffer) -> Result<(), String> {
-        let Frame::Elements {
-            channel,
-            sequence,
-            payload_bytes,
-            free,
-            ..
-        } = frame
-        else {
-            return Ok(());
-        };
+    /// A frame of elements may come now: it is the next one, and it was paid for.
+    fn check_frame(&mut self, channel: u32, sequence: u64, free: bool) -> Result<(), String> {
         self.check_number(channel)
             .map_err(|why| format!("elements: {why}"))?;
-        let (receiver, next_sequence, credit) = match self.incoming.get_mut(&channel) {
+        let (next_sequence, credit) = match self.incoming.get_mut(&channel) {
             Some(Incoming::Open {
-                receiver,
                 next_sequence,
                 credit,
-            }) => (receiver, next_sequence, credit),
+                ..
+            }) => (next_sequence, credit),
             Some(Incoming::Unclaimed) => {
                 return Err(format!(
                     "elements on channel {channel} before it was granted credit"
@@ -580,17 +413,192 @@ impl Connection {
                 .checked_sub(1)
                 .ok_or_else(|| format!("channel {channel}: a frame without credit"))?;
         }
-        buffer
-            .validate(payload_bytes)
-            .map_err(|error| format!("channel {channel}: {error}"))?;
-        if free && buffer.records() > 0 {
-            return Err(format!("channel {channel}: records in a control frame"));
+        Ok(())
+    }
+
+    fn receiver(&self, channel: u32) -> Option<Rc<RemoteReceiver>> {
+        match self.incoming.get(&channel) {
+            Some(Incoming::Open { receiver, .. }) => receiver.upgrade(),
+            _ => None,
         }
-        if let Some(receiver) = receiver.upgrade() {
-            receiver.append(buffer, free);
+    }
+
+    /// A piece of a data frame.
+    fn on_elements(
+        &mut self,
+        channel: u32,
+        block: &Rc<Buffer>,
+        range: Range<usize>,
+        last: bool,
+    ) -> Result<(), String> {
+        let Some(receiver) = self.receiver(channel) else {
+            self.cut.clear();
+            return Ok(());
+        };
+        let bytes = &block.storage()[range.clone()];
+        let mut at = 0;
+        if !self.cut.is_empty() {
+            let (taken, joined) = self.join(bytes)?;
+            at = taken;
+            if let Some(is_record) = joined {
+                receiver.append_joined(&self.cut, is_record, last && at == bytes.len(), &self.pool);
+                self.cut.clear();
+            }
+        }
+        let scanned = layout::scan(&bytes[at..]).map_err(|error| error.to_string())?;
+        let whole = at + scanned.bytes;
+        if scanned.bytes > 0 {
+            let elements = range.start + at..range.start + whole;
+            let ends = last && whole == bytes.len();
+            receiver.append(block, elements, scanned.records, ends, &self.pool);
+        }
+        self.cut.extend_from_slice(&bytes[whole..]);
+        if last && !self.cut.is_empty() {
+            return Err(format!(
+                "its frame ends {} bytes into an element",
+                self.cut.len()
+            ));
         }
         Ok(())
     }
+
+    /// Goes on with an element that was cut: how many of `bytes` belong to it, and, if it is whole now, whether it is a record.
+    fn join(&mut self, bytes: &[u8]) -> Result<(usize, Option<bool>), String> {
+        let mut taken = 0;
+        if self.cut.len() < layout::HEAD {
+            taken = bytes.len().min(layout::HEAD - self.cut.len());
+            self.cut.extend_from_slice(&bytes[..taken]);
+        }
+        let Some(head) = self.cut.first_chunk() else {
+            return Ok((taken, None));
+        };
+        let (length, is_record) = element_bytes(*head, 0).map_err(|error| error.to_string())?;
+        let more = (length - self.cut.len()).min(bytes.len() - taken);
+        self.cut.extend_from_slice(&bytes[taken..taken + more]);
+        Ok((
+            taken + more,
+            (self.cut.len() == length).then_some(is_record),
+        ))
+    }
+
+    /// A piece of a frame of control elements.
+    fn on_free(&mut self, channel: u32, bytes: &[u8], last: bool) -> Result<(), String> {
+        self.cut.extend_from_slice(bytes);
+        if !last {
+            return Ok(());
+        }
+        let elements = std::mem::take(&mut self.cut);
+        let scanned = layout::scan(&elements).map_err(|error| error.to_string())?;
+        if scanned.bytes < elements.len() {
+            return Err("its frame ends in the middle of an element".to_owned());
+        }
+        if scanned.records > 0 {
+            return Err("records in a control frame".to_owned());
+        }
+        if let Some(receiver) = self.receiver(channel) {
+            receiver.append_free(&elements);
+        }
+        recycle_cut(&mut self.cut, elements);
+        Ok(())
+    }
+
+    fn on_open(
+        &mut self,
+        channel: u32,
+        key: ChannelKey,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), String> {
+        if channel != self.opened || self.incoming.len() >= OPEN_CHANNELS_MAX {
+            return Err(format!(
+                "channel {channel} opened out of turn: {} were opened, {} are open",
+                self.opened,
+                self.incoming.len()
+            ));
+        }
+        self.opened += 1;
+        self.incoming.insert(channel, Incoming::Unclaimed);
+        notices.push(Notice::Opened {
+            number: channel,
+            key,
+        });
+        Ok(())
+    }
+
+    /// The other end is gone.
+    fn on_close(
+        &mut self,
+        channel: u32,
+        direction: Direction,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), String> {
+        self.check_number(channel)?;
+        match direction {
+            Direction::Outgoing => {
+                if let Some(sender) = self.outgoing.remove(&channel) {
+                    sender.swallowing.set(true);
+                    sender.queue.borrow_mut().clear();
+                }
+            }
+            Direction::Incoming => {
+                if self.incoming.remove(&channel).is_some() {
+                    notices.push(Notice::Closed { number: channel });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_number(&self, channel: u32) -> Result<(), String> {
+        if channel < self.opened {
+            Ok(())
+        } else {
+            Err(format!("channel {channel} was never opened"))
+        }
+    }
+
+    fn on_credit(&mut self, channel: u32, count: u32) -> Result<(), String> {
+        self.check_number(channel)?;
+        let Some(sender) = self.outgoing.get(&channel) else {
+            return Ok(());
+        };
+        // The first grant says how much there may be at most.
+        if sender.window.get() == 0 {
+            sender.window.set(count.min(CHANNEL_CREDIT));
+        }
+        let window = sender.window.get();
+        let credit = sender.credit.get().checked_add(count);
+        let credit = credit.filter(|credit| *credit <= window).ok_or_else(|| {
+            format!("{count} more credit for channel {channel} exceeds its {window}")
+        })?;
+        sender.credit.set(credit);
+        if !sender.queue.borrow().is_empty() {
+            sender.list();
+        }
+        Ok(())
+    }
+}
+
+/// Copies what is missing; says how much that was.
+fn fill(to: &mut [u8], filled: &mut usize, from: &[u8]) -> usize {
+    let taken = from.len().min(to.len() - *filled);
+    to[*filled..*filled + taken].copy_from_slice(&from[..taken]);
+    *filled += taken;
+    taken
+}
+
+/// Puts an emptied list back, so that its memory serves again.
+fn recycle(place: &std::cell::RefCell<Vec<u32>>, mut list: Vec<u32>) {
+    list.clear();
+    let mut place = place.borrow_mut();
+    if place.is_empty() {
+        *place = list;
+    }
+}
+
+fn recycle_cut(place: &mut Vec<u8>, mut bytes: Vec<u8>) {
+    bytes.clear();
+    bytes.shrink_to(BUFFER_BYTES);
+    *place = bytes;
 }
 
 #[cfg(test)]

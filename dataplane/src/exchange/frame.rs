@@ -20,7 +20,8 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"RING");
 /// Longest payload of a handshake.
 pub const HELLO_BYTES_MAX: usize = 4096;
 
-const CHANNEL_KEY_BYTES: usize = 40;
+/// Payload of an OpenChannel frame.
+pub const CHANNEL_KEY_BYTES: usize = 40;
 const _: () = assert!(
     size_of::<WireKey>() == CHANNEL_KEY_BYTES && size_of::<FrameHeader>() == FRAME_HEADER_BYTES
 );

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::Buffer;
+use crate::batch::InputBuffer;
 use crate::element::{Control, Watermark};
 use crate::error::{Error, Result};
 use crate::exchange::channel::ChannelReceiver;
@@ -52,7 +52,7 @@ impl InputGate {
 
     /// The next buffer and the channel it came over.
     #[must_use]
-    pub fn next_buffer(&mut self) -> Option<(usize, Buffer)> {
+    pub fn next_buffer(&mut self) -> Option<(usize, InputBuffer)> {
         let count = self.channels.len();
         for step in 0..count {
             let index = (self.next + step) % count;

@@ -1,24 +1,34 @@
 //! The two ends of a channel between processes, as the producing and the consuming subtask hold them.
 //!
 //! Owns: [`RemoteSender`] behind its [`SenderHandle`], [`RemoteReceiver`], and what they share with their connection.
-//! Invariant: a sender queues at most `CHANNEL_BUFFERS` buffers; nothing of it leaves before the consumer has claimed the
-//! channel, and no data frame without credit. A receiver gives credit back in steps, and control elements that wait in it
-//! join each other. Letting go of either end closes the channel.
+//! Invariant: a sender holds at most `road` buffers, queued or in the kernel's hands; nothing of it leaves before the
+//! consumer has claimed the channel, and no data frame without credit. A receiver keeps at most `IN_PLACE_MAX` blocks where
+//! the kernel put them; what comes behind is copied together, so that the credit it gave bounds its memory. Credit goes
+//! back in steps, and control elements that wait join each other. Letting go of either end closes the channel.
 //! Left out: sockets and frames ([`crate::exchange::connection`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-use crate::batch::Buffer;
+use crate::batch::layout;
+use crate::batch::{Buffer, BufferPool, InputBuffer, Received};
 use crate::element::Element;
 use crate::exchange::frame::Frame;
-use crate::limits::{CHANNEL_BUFFERS, CREDIT_STEP, FREE_BUFFER_BYTES};
+use crate::limits::{CREDIT_STEPS, FREE_BUFFER_BYTES, IN_PLACE_MAX};
+use crate::runtime::core::ConnectionId;
+
+/// Connections of a core that have something to do. Shared by the core's connections.
+pub(super) type Dirty = Rc<RefCell<Vec<ConnectionId>>>;
 
 /// What channels and their connection share on the core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    id: ConnectionId,
+    dirty: Dirty,
+    /// In `dirty`.
+    listed: Cell<bool>,
     /// Senders that have something queued.
     pub(super) ready: RefCell<VecDeque<u32>>,
     /// Receivers that owe the producer credit.
@@ -28,30 +38,74 @@ pub(super) struct Shared {
     pub(super) broken: RefCell<Option<Rc<str>>>,
 }
 
+impl Shared {
+    pub(super) fn new(id: ConnectionId, dirty: Dirty) -> Self {
+        Self {
+            id,
+            dirty,
+            listed: Cell::new(false),
+            ready: RefCell::default(),
+            owing: RefCell::default(),
+            closed: RefCell::default(),
+            broken: RefCell::default(),
+        }
+    }
+
+    /// The connection has something to do: the core looks after it in its next sweep.
+    pub(super) fn touch(&self) {
+        if !self.listed.replace(true) {
+            self.dirty.borrow_mut().push(self.id);
+        }
+    }
+
+    /// The core looks after it now.
+    pub(super) fn unlist(&self) {
+        self.listed.set(false);
+    }
+}
+
 /// The producer's end of a remote channel.
 #[derive(Debug)]
 pub struct RemoteSender {
     pub(super) number: u32,
+    /// Buffers that may be queued or in the kernel's hands.
+    pub(super) road: usize,
     pub(super) queue: RefCell<VecDeque<Buffer>>,
     /// Frames that the consumer allows. Written by the connection.
     pub(super) credit: Cell<u32>,
-    /// The consumer has claimed the channel (its first grant); before that not even free frames may leave.
-    pub(super) claimed: Cell<bool>,
+    /// The consumer's first grant: what it may have at most. 0: it has not claimed the channel, and not even free frames may
+    /// leave.
+    pub(super) window: Cell<u32>,
     pub(super) sequence: Cell<u64>,
     /// Listed in `Shared::ready`.
     pub(super) listed: Cell<bool>,
     /// The consumer reads no more: swallow everything.
     pub(super) swallowing: Cell<bool>,
-    /// Frames given to the connection and not yet written to the socket.
-    pub(super) in_flight: Cell<u32>,
+    /// Frames given to the kernel and not yet taken by it.
+    pub(super) in_flight: Cell<usize>,
     pub(super) shared: Rc<Shared>,
 }
 
 impl RemoteSender {
-    /// Queues a buffer, or gives it back when the queue is full.
+    pub(super) fn new(number: u32, road: usize, shared: Rc<Shared>) -> Self {
+        Self {
+            number,
+            road,
+            queue: RefCell::default(),
+            credit: Cell::new(0),
+            window: Cell::new(0),
+            sequence: Cell::new(0),
+            listed: Cell::new(false),
+            swallowing: Cell::new(false),
+            in_flight: Cell::new(0),
+            shared,
+        }
+    }
+
+    /// Queues a buffer, or gives it back when the road is full.
     ///
     /// # Errors
-    /// The queue is full; the buffer comes back.
+    /// The road is full; the buffer comes back.
     pub fn push(&self, buffer: Buffer) -> Result<(), Buffer> {
         if self.swallowing.get() {
             return Ok(());
@@ -68,12 +122,19 @@ impl RemoteSender {
         if !self.listed.replace(true) {
             self.shared.ready.borrow_mut().push_back(self.number);
         }
+        self.shared.touch();
     }
 
-    /// The queue takes another buffer.
+    /// The road takes another buffer.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.swallowing.get() || self.queue.borrow().len() < CHANNEL_BUFFERS
+        self.swallowing.get() || self.queue.borrow().len() + self.in_flight.get() < self.road
+    }
+
+    /// The consumer has claimed the channel.
+    #[cfg(test)]
+    pub(super) fn window_is_open(&self) -> bool {
+        self.window.get() > 0
     }
 
     /// Everything is on the wire.
@@ -90,7 +151,7 @@ impl RemoteSender {
 
     /// The next buffer that may leave now, with its frame.
     pub(super) fn next_frame(&self) -> Option<(Frame, Buffer)> {
-        if !self.claimed.get() {
+        if self.window.get() == 0 {
             return None;
         }
         let mut queue = self.queue.borrow_mut();
@@ -101,7 +162,8 @@ impl RemoteSender {
         let buffer = queue.pop_front()?;
         let sequence = self.sequence.get();
         self.sequence.set(sequence + 1);
-        let backlog = u32::try_from(queue.len()).expect("at most CHANNEL_BUFFERS");
+        self.in_flight.set(self.in_flight.get() + 1);
+        let backlog = u32::try_from(queue.len()).unwrap_or(u32::MAX);
         let payload_bytes = buffer.bytes();
         Some((
             Frame::Elements {
@@ -113,6 +175,11 @@ impl RemoteSender {
             },
             buffer,
         ))
+    }
+
+    /// The kernel has taken one of its frames.
+    pub(super) fn on_sent(&self) {
+        self.in_flight.set(self.in_flight.get() - 1);
     }
 }
 
@@ -131,62 +198,190 @@ impl Deref for SenderHandle {
 impl Drop for SenderHandle {
     fn drop(&mut self) {
         self.0.shared.closed.borrow_mut().push(self.0.number);
+        self.0.shared.touch();
     }
 }
 
+/// Something that waits for the consumer.
+#[derive(Debug)]
+struct Waiting {
+    buffer: InputBuffer,
+    /// Data frames that end in it: their credit goes back with it.
+    frames: u32,
+    /// Control elements of frames that cost no credit.
+    free: bool,
+}
+
 /// The consumer's end of a remote channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RemoteReceiver {
-    pub(super) queue: RefCell<VecDeque<(Buffer, bool)>>,
-    /// Data buffers taken from the queue whose credit has not gone back.
+    /// Frames that the producer may have sent and the consumer not read.
+    pub(super) credit: u32,
+    queue: RefCell<VecDeque<Waiting>>,
+    /// Blocks in the queue that are where the kernel put them.
+    in_place: Cell<u32>,
+    /// Data frames taken from the queue whose credit has not gone back.
     pub(super) owed: Cell<u32>,
     /// Set when the producer has opened the channel.
     pub(super) link: RefCell<Option<(u32, Rc<Shared>)>>,
 }
 
 impl RemoteReceiver {
+    /// An end that will grant `credit` frames.
+    #[must_use]
+    pub fn new(credit: u32) -> Self {
+        Self {
+            credit,
+            queue: RefCell::default(),
+            in_place: Cell::new(0),
+            owed: Cell::new(0),
+            link: RefCell::default(),
+        }
+    }
+
     /// Takes the oldest buffer; its credit goes back to the producer in steps.
     #[must_use]
-    pub fn pop(&self) -> Option<Buffer> {
-        let (buffer, free) = self.queue.borrow_mut().pop_front()?;
-        if !free {
-            self.owed.set(self.owed.get() + 1);
-            if self.owed.get() == CREDIT_STEP
+    pub fn pop(&self) -> Option<InputBuffer> {
+        let waiting = self.queue.borrow_mut().pop_front()?;
+        if matches!(waiting.buffer, InputBuffer::Received(_)) {
+            self.in_place.set(self.in_place.get() - 1);
+        }
+        if waiting.frames > 0 {
+            let step = (self.credit / CREDIT_STEPS).max(1);
+            let before = self.owed.get();
+            self.owed.set(before + waiting.frames);
+            if before < step
+                && before + waiting.frames >= step
                 && let Some((number, shared)) = &*self.link.borrow()
             {
                 shared.owing.borrow_mut().push(*number);
+                shared.touch();
             }
         }
-        Some(buffer)
+        Some(waiting.buffer)
     }
 
-    /// Appends a buffer that came in. Control elements behind control elements join them, where watermarks replace each
-    /// other: what waits without credit stays small however many come.
-    pub(super) fn append(&self, buffer: Buffer, free: bool) {
-        let mut queue = self.queue.borrow_mut();
-        if free && let Some((last, true)) = queue.back_mut() {
-            let mut offset = 0;
-            let mut joined = 0;
-            while let Some(Element::Control(control)) = buffer.next_element(&mut offset) {
-                if !last.push_control(control) {
-                    break;
-                }
-                joined = offset;
-            }
-            if joined == buffer.bytes() {
-                return;
-            }
-            debug_assert!(joined == 0 || offset > joined, "elements join in order");
-            let mut rest = Buffer::exactly(buffer.bytes().max(FREE_BUFFER_BYTES));
-            let mut offset = joined;
-            while let Some(Element::Control(control)) = buffer.next_element(&mut offset) {
-                let fits = rest.push_control(control);
-                debug_assert!(fits, "the rest is no larger than the whole");
-            }
-            queue.push_back((rest, true));
+    /// Appends whole elements of a data frame, at `range` of the block that the kernel filled. `ends`: the frame ends here.
+    pub(super) fn append(
+        &self,
+        block: &Rc<Buffer>,
+        range: Range<usize>,
+        records: u32,
+        ends: bool,
+        pool: &BufferPool,
+    ) {
+        if self.in_place.get() >= self.credit.min(IN_PLACE_MAX) {
+            self.append_copy(&block.storage()[range], records, ends, pool);
             return;
         }
-        queue.push_back((buffer, free));
+        self.in_place.set(self.in_place.get() + 1);
+        let received = Received::new(Rc::clone(block), range, records);
+        self.queue.borrow_mut().push_back(Waiting {
+            buffer: InputBuffer::Received(received),
+            frames: u32::from(ends),
+            free: false,
+        });
+    }
+
+    /// Appends a copy of whole elements, densely: behind what was copied before, as long as the buffer has room.
+    pub(super) fn append_copy(
+        &self,
+        mut elements: &[u8],
+        mut records: u32,
+        ends: bool,
+        pool: &BufferPool,
+    ) {
+        let mut queue = self.queue.borrow_mut();
+        while !elements.is_empty() {
+            if let Some(Waiting {
+                buffer: InputBuffer::Owned(last),
+                free: false,
+                ..
+            }) = queue.back_mut()
+            {
+                let fits = layout::fitting(elements, last.room());
+                if fits.bytes > 0 && last.append(&elements[..fits.bytes], fits.records) {
+                    elements = &elements[fits.bytes..];
+                    records -= fits.records;
+                    continue;
+                }
+            }
+            // An element larger than a block gets memory of its own.
+            let first = layout::first_bytes(elements);
+            queue.push_back(Waiting {
+                buffer: InputBuffer::Owned(pool.take_or_heap(first)),
+                frames: 0,
+                free: false,
+            });
+        }
+        debug_assert_eq!(records, 0, "all records were appended");
+        if ends && let Some(last) = queue.back_mut() {
+            last.frames += 1;
+        }
+    }
+
+    /// Appends one element that two blocks had parts of.
+    pub(super) fn append_joined(
+        &self,
+        element: &[u8],
+        is_record: bool,
+        ends: bool,
+        pool: &BufferPool,
+    ) {
+        let records = u32::from(is_record);
+        let mut queue = self.queue.borrow_mut();
+        let joined = match queue.back_mut() {
+            Some(Waiting {
+                buffer: InputBuffer::Owned(last),
+                free: false,
+                ..
+            }) => last.append(element, records),
+            _ => false,
+        };
+        if !joined {
+            // One that is read soon needs no block; where many wait, they share blocks.
+            let mut buffer = if queue.len() < IN_PLACE_MAX as usize {
+                Buffer::exactly(element.len())
+            } else {
+                pool.take_or_heap(element.len())
+            };
+            let fits = buffer.append(element, records);
+            debug_assert!(fits, "the buffer was made for this element");
+            queue.push_back(Waiting {
+                buffer: InputBuffer::Owned(buffer),
+                frames: 0,
+                free: false,
+            });
+        }
+        if ends && let Some(last) = queue.back_mut() {
+            last.frames += 1;
+        }
+    }
+
+    /// Appends control elements of a frame that cost no credit. Behind other such elements they join them, where watermarks
+    /// replace each other: what waits without credit stays small however many come.
+    pub(super) fn append_free(&self, elements: &[u8]) {
+        let mut queue = self.queue.borrow_mut();
+        let mut offset = 0;
+        while let Some(Element::Control(control)) = layout::next_element(elements, &mut offset) {
+            if let Some(Waiting {
+                buffer: InputBuffer::Owned(last),
+                free: true,
+                ..
+            }) = queue.back_mut()
+                && last.push_control(control)
+            {
+                continue;
+            }
+            let mut fresh = Buffer::exactly(FREE_BUFFER_BYTES);
+            let fits = fresh.push_control(control);
+            debug_assert!(fits, "a fresh buffer has room");
+            queue.push_back(Waiting {
+                buffer: InputBuffer::Owned(fresh),
+                frames: 0,
+                free: true,
+            });
+        }
     }
 
     /// Nothing to take.
@@ -209,6 +404,7 @@ impl Drop for RemoteReceiver {
     fn drop(&mut self) {
         if let Some((number, shared)) = self.link.borrow_mut().take() {
             shared.closed.borrow_mut().push(number);
+            shared.touch();
         }
     }
 }

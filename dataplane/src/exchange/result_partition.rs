@@ -15,7 +15,7 @@ use crate::element::Control;
 use crate::error::{Error, Result};
 use crate::exchange::channel::ChannelSender;
 use crate::exchange::partitioner::{Partitioner, Target};
-use crate::limits::{BUFFER_BYTES, RECORD_BYTES_MAX};
+use crate::limits::RECORD_BYTES_MAX;
 use crate::metrics::{SubtaskMetrics, add};
 use crate::record::RecordRef;
 
@@ -129,7 +129,7 @@ impl ResultPartition {
             }
             // A blocked road keeps only the newest watermark of those that would follow each other at its end.
             self.close_buffer(channel);
-            let mut fresh = self.pool.take_or_heap(BUFFER_BYTES);
+            let mut fresh = self.pool.take_or_heap(Buffer::CAPACITY);
             let fits = fresh.push_control(control);
             debug_assert!(fits, "a fresh buffer has room");
             self.subpartitions[channel].open = Some(fresh);
@@ -251,13 +251,14 @@ fn oversized(bytes: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::layout;
     use crate::element::{Element, Watermark};
     use crate::exchange::local::LocalQueue;
-    use crate::limits::CHANNEL_BUFFERS;
+    use crate::limits::{BUFFER_BYTES, CHANNEL_BUFFERS};
     use crate::record::EventTime;
 
     fn partition() -> (ResultPartition, LocalQueue) {
-        let queue = LocalQueue::default();
+        let queue = LocalQueue::new(CHANNEL_BUFFERS);
         let roads = vec![(ChannelSender::Local(queue.clone()), "here".to_owned())];
         let metrics = Rc::new(SubtaskMetrics::default());
         (
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn a_full_road_blocks_and_loses_nothing() {
         let (mut partition, queue) = partition();
-        let payload = [7u8; BUFFER_BYTES - 64];
+        let payload = [7u8; BUFFER_BYTES - 128];
         let mut written = 0;
         while !partition.is_blocked() {
             partition.push(&record(&payload)).expect("small enough");
@@ -296,7 +297,7 @@ mod tests {
             partition.pump();
             while let Some(buffer) = queue.pop() {
                 let mut offset = 0;
-                while let Some(element) = buffer.next_element(&mut offset) {
+                while let Some(element) = layout::next_element(buffer.as_slice(), &mut offset) {
                     assert!(!ended);
                     match element {
                         Element::Record(read) => records += usize::from(read.bytes == payload),
@@ -321,7 +322,7 @@ mod tests {
             .to_string();
         assert!(error.contains(&RECORD_BYTES_MAX.to_string()), "{error}");
         let watermark = Control::Watermark {
-            watermark: Watermark::Idle,
+            watermark: Watermark::At(EventTime(7)),
             origin_ns: 0,
         };
         partition.push_control(watermark);
@@ -330,6 +331,6 @@ mod tests {
             .map(|buffer| buffer.bytes())
             .collect();
         assert_eq!(sizes.len(), 3);
-        assert_eq!(sizes[1], Buffer::record_bytes(3 * BUFFER_BYTES));
+        assert_eq!(sizes[1], 8 + 8 + 3 * BUFFER_BYTES, "head, time, payload");
     }
 }

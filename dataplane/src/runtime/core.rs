@@ -18,6 +18,7 @@ use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use crate::batch::BufferPool;
 use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
+use crate::exchange::network::NetworkOptions;
 use crate::limits::MAILBOX_COMMANDS;
 use crate::metrics::Accumulator;
 use crate::record::EventTime;
@@ -109,6 +110,8 @@ pub struct SubtaskSnapshot {
 /// How long a core looks for work before it sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpinPolicy {
+    /// As long as waking up is worth, which the TaskManager measures at its start ([`crate::runtime::wakeup`]).
+    Auto,
     /// Never sleep.
     Always,
     /// Look this long, in nanoseconds; 0: sleep at once.
@@ -130,6 +133,8 @@ pub struct CoreConfig {
     pub preempt_timer: Option<Duration>,
     /// Buffers of the core's pool.
     pub pool_buffers: usize,
+    /// How it talks to other processes.
+    pub network: NetworkOptions,
 }
 
 /// Reaches a running core from any thread.
@@ -210,14 +215,11 @@ pub fn start(
     if let Some(preempt_timer) = config.preempt_timer {
         builder = builder.preempt_timer(preempt_timer);
     }
-    let (bell, core_pool, spin, index) = (
-        Arc::clone(&doorbell),
-        pool.clone(),
-        config.spin,
-        config.index,
-    );
+    let (bell, core_pool) = (Arc::clone(&doorbell), pool.clone());
+    let (spin, index, network) = (config.spin, config.index, config.network);
     let executor = builder.spawn(move || async move {
-        match Core::new(index, spin, commands, events, Arc::clone(&bell), core_pool) {
+        let bell = Arc::clone(&bell);
+        match Core::new(index, spin, commands, events, bell, core_pool, network) {
             Ok(core) => {
                 name_thread(index);
                 drop(started.send(Ok(rustix::thread::gettid().as_raw_nonzero().get())));
@@ -238,7 +240,7 @@ pub fn start(
         .map_err(|error| cannot("no thread", &error))?;
     let thread_id = match ready.recv() {
         Ok(Ok(thread_id)) => thread_id,
-        Ok(Err(error)) => return Err(cannot("no readiness ring", &error)),
+        Ok(Err(error)) => return Err(cannot("no io_uring of its own", &error)),
         Err(_) => {
             return Err(cannot(
                 "its executor",

@@ -1,7 +1,7 @@
 //! Everything about threads, cores and time.
 //!
-//! Owns: [`core`] (a data core and its border; its poller is in `poller`), [`doorbell`], [`readiness`], [`watchdog`], [`placement`],
-//! [`housekeeping`], [`clock`], and what operators learn of it ([`context`], [`on_core`]).
+//! Owns: [`core`] (a data core and its border; its poller is in `poller`), [`doorbell`], [`watchdog`],
+//! [`placement`], [`housekeeping`], [`clock`], [`wakeup`] (what sleeping costs here), and what operators learn of it ([`context`], [`on_core`]).
 //! Invariant: glommio and the clocks are used in this folder only.
 //! Left out: what the subtasks do.
 
@@ -13,5 +13,5 @@ pub mod housekeeping;
 pub mod on_core;
 pub mod placement;
 mod poller;
-pub mod readiness;
+pub mod wakeup;
 pub mod watchdog;

@@ -8,9 +8,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::exchange::uring::Features;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-use crate::runtime::readiness;
 
 /// What the user asked for; absent: decide.
 #[derive(Debug, Clone, Default)]
@@ -372,8 +371,8 @@ pub fn verify(placement: &Placement, data_threads: &[i32]) -> std::io::Result<Ve
         ));
     }
     table.push(("lockable memory".to_owned(), memlock_text));
-    match readiness::features() {
-        Ok(features) => table.push(("io_uring".to_owned(), features.to_owned())),
+    match Features::probe() {
+        Ok(features) => table.push(("io_uring".to_owned(), features.describe().to_owned())),
         Err(error) => broken.push(format!(
             "io_uring cannot be used: {error}; look at sysctl kernel.io_uring_disabled and seccomp filters"
         )),

@@ -11,7 +11,7 @@
 //! Left out: what control does with events ([`crate::task_manager`]).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::panic::AssertUnwindSafe;
@@ -28,10 +28,12 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::batch::BufferPool;
 use crate::error::{Error, Result};
-use crate::exchange::connection::{Connection, Notice};
+use crate::exchange::connection::Notice;
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::local::LocalQueue;
+use crate::exchange::network::{Network, NetworkOptions};
 use crate::exchange::remote::{RemoteReceiver, SenderHandle};
+use crate::limits::SPIN_AUTO_NS;
 use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::record::EventTime;
 use crate::runtime::clock::Clock;
@@ -40,7 +42,6 @@ use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreCommandBox, CoreEvent, End, SpinPolicy, SubtaskSnapshot,
 };
 use crate::runtime::doorbell::Doorbell;
-use crate::runtime::readiness::Readiness;
 use crate::subtask::spec::{SubtaskSpec, Wiring};
 use crate::subtask::{Subtask, Turn};
 
@@ -88,11 +89,10 @@ pub(super) struct Core {
     events: UnboundedSender<CoreEvent>,
     doorbell: Arc<Doorbell>,
     bell: Rc<Bell>,
-    readiness: Readiness,
+    network: Network,
     clock: Rc<Clock>,
     pool: BufferPool,
     subtasks: Vec<Subtask>,
-    connections: BTreeMap<ConnectionId, Connection>,
     /// Local queues of which one end is deployed.
     half_wired: HashMap<ChannelKey, LocalQueue>,
     /// Consumers that wait for their producers to open the channel.
@@ -112,8 +112,9 @@ impl Core {
         events: UnboundedSender<CoreEvent>,
         doorbell: Arc<Doorbell>,
         pool: BufferPool,
+        options: NetworkOptions,
     ) -> std::io::Result<Self> {
-        let readiness = Readiness::new(doorbell.as_raw_fd())?;
+        let network = Network::new(options, doorbell.as_raw_fd(), pool.clone())?;
         Ok(Self {
             index,
             spin,
@@ -121,11 +122,10 @@ impl Core {
             events,
             doorbell,
             bell: Rc::default(),
-            readiness,
+            network,
             clock: Rc::new(Clock::system()),
             pool,
             subtasks: Vec::new(),
-            connections: BTreeMap::new(),
             half_wired: HashMap::new(),
             expected: HashMap::new(),
             unclaimed: HashMap::new(),
@@ -149,6 +149,7 @@ impl Core {
             let since_ns = *idle_since_ns.get_or_insert(now_ns);
             let spins = match self.spin {
                 SpinPolicy::Always => true,
+                SpinPolicy::Auto => now_ns.saturating_sub(since_ns) < SPIN_AUTO_NS,
                 SpinPolicy::For(budget_ns) => now_ns.saturating_sub(since_ns) < budget_ns,
             };
             if spins {
@@ -168,38 +169,24 @@ impl Core {
         let now_ns = self.clock.now_ns();
         let wait_ns = self.wake_ns.map(|wake_ns| wake_ns.saturating_sub(now_ns));
         let work = self.sweep_mailbox()
-            || self.sweep_connections()
+            || self.sweep_network()
             || self.subtasks.iter_mut().any(Subtask::can_move)
             || wait_ns == Some(0);
-        let armed = !work && self.arm_sockets();
-        if armed {
+        if !work && self.network.on_asleep() {
             self.bell.wait(wait_ns.map(Duration::from_nanos)).await;
         }
+        self.network.on_awake();
         self.doorbell.publish_awake();
-        self.readiness.reap();
-    }
-
-    fn arm_sockets(&mut self) -> bool {
-        for (id, connection) in &self.connections {
-            if let Err(error) =
-                self.readiness
-                    .arm(*id, connection.as_raw_fd(), connection.wants_write())
-            {
-                tracing::warn!("data core {} cannot wait for a socket: {error}", self.index);
-                return false;
-            }
-        }
-        self.readiness.submit().is_ok()
     }
 
     /// One pass over everything; true when something moved.
     fn sweep(&mut self) -> bool {
         let mut moved = self.sweep_mailbox();
-        moved |= self.sweep_connections();
+        moved |= self.sweep_network();
         moved |= self.sweep_subtasks();
         if moved {
             // What the turns produced leaves in the same sweep.
-            self.sweep_connections();
+            self.sweep_network();
         }
         moved
     }
@@ -215,10 +202,7 @@ impl Core {
                     direction,
                     peer,
                 } => {
-                    self.connections.insert(
-                        id,
-                        Connection::new(socket, direction, peer, self.pool.clone()),
-                    );
+                    self.network.attach(id, socket, direction, peer);
                 }
                 CoreCommand::Deploy(specs) => specs.into_iter().for_each(|spec| self.deploy(spec)),
                 CoreCommand::Cancel(attempts) => self.cancel(&attempts),
@@ -242,39 +226,33 @@ impl Core {
 
     // ------------------------------------------------------------------------------------------- connections
 
-    fn sweep_connections(&mut self) -> bool {
-        let mut moved = false;
-        let mut lost = Vec::new();
-        for (id, connection) in &mut self.connections {
-            let swept = connection.sweep();
-            moved |= swept.progress;
-            for notice in swept.notices {
-                match notice {
-                    Notice::Opened { number, key } => match self.expected.remove(&key) {
-                        Some(receiver) => connection.claim(number, &receiver),
-                        None => drop(self.unclaimed.insert(key, (*id, number))),
-                    },
-                    Notice::Closed { number } => self
-                        .unclaimed
-                        .retain(|_, channel| *channel != (*id, number)),
-                }
-            }
-            if connection.broken().is_some() {
-                lost.push(*id);
-            }
-        }
-        for id in lost {
-            self.connections.remove(&id);
-            self.readiness.forget(id);
-            self.unclaimed
-                .retain(|_, (connection, _)| *connection != id);
-            drop(self.events.send(CoreEvent::ConnectionLost {
-                core: self.index,
-                id,
-            }));
-            self.fail_on_broken_roads();
+    fn sweep_network(&mut self) -> bool {
+        let moved = self.network.sweep();
+        if moved {
+            self.look_after_network();
         }
         moved
+    }
+
+    fn look_after_network(&mut self) {
+        while let Some((id, notice)) = self.network.take_notice() {
+            match notice {
+                Notice::Opened { number, key } => match self.expected.remove(&key) {
+                    Some(receiver) => drop(self.network.claim(id, number, &receiver)),
+                    None => drop(self.unclaimed.insert(key, (id, number))),
+                },
+                Notice::Closed { number } => {
+                    self.unclaimed.retain(|_, channel| *channel != (id, number));
+                }
+            }
+        }
+        while let Some(id) = self.network.take_lost() {
+            self.unclaimed
+                .retain(|_, (connection, _)| *connection != id);
+            let core = self.index;
+            drop(self.events.send(CoreEvent::ConnectionLost { core, id }));
+            self.fail_on_broken_roads();
+        }
     }
 
     fn fail_on_broken_roads(&mut self) {
@@ -408,34 +386,36 @@ impl Core {
 }
 
 impl Wiring for Core {
-    fn local_queue(&mut self, key: ChannelKey) -> LocalQueue {
+    fn local_queue(&mut self, key: ChannelKey, road: usize) -> LocalQueue {
         match self.half_wired.remove(&key) {
             Some(queue) => queue,
             None => {
-                let queue = LocalQueue::default();
+                let queue = LocalQueue::new(road);
                 self.half_wired.insert(key, queue.clone());
                 queue
             }
         }
     }
 
-    fn open_remote(&mut self, connection: ConnectionId, key: ChannelKey) -> Result<SenderHandle> {
-        let found = self.connections.get_mut(&connection);
-        let connection = found.ok_or_else(|| {
+    fn open_remote(
+        &mut self,
+        connection: ConnectionId,
+        key: ChannelKey,
+        road: usize,
+    ) -> Result<SenderHandle> {
+        self.network.open(connection, &key, road).ok_or_else(|| {
             Error::deployment("the data connection ended before the subtask was deployed")
-        })?;
-        Ok(connection.open(&key))
+        })
     }
 
-    fn expect_remote(&mut self, key: ChannelKey) -> Rc<RemoteReceiver> {
-        let receiver = Rc::new(RemoteReceiver::default());
-        match self
-            .unclaimed
-            .remove(&key)
-            .and_then(|(id, number)| Some((self.connections.get_mut(&id)?, number)))
-        {
-            Some((connection, number)) => connection.claim(number, &receiver),
-            None => drop(self.expected.insert(key, Rc::clone(&receiver))),
+    fn expect_remote(&mut self, key: ChannelKey, credit: u32) -> Rc<RemoteReceiver> {
+        let receiver = Rc::new(RemoteReceiver::new(credit));
+        let claimed = match self.unclaimed.remove(&key) {
+            Some((id, number)) => self.network.claim(id, number, &receiver),
+            None => false,
+        };
+        if !claimed {
+            self.expected.insert(key, Rc::clone(&receiver));
         }
         receiver
     }

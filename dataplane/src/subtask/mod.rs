@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use ringflow_schemas::id::ExecutionAttemptId;
 
-use crate::batch::Buffer;
+use crate::batch::{InputBuffer, layout};
 use crate::element::{Control, Element, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
@@ -61,7 +61,7 @@ pub enum Head {
         /// The channels.
         gate: InputGate,
         /// The buffer being read: its channel and position.
-        current: Option<(usize, Buffer, usize)>,
+        current: Option<(usize, InputBuffer, usize)>,
     },
 }
 
@@ -348,7 +348,8 @@ impl Subtask {
             };
             took = true;
             let (mut ended, mut stopped) = (false, false);
-            while let Some(element) = buffer.next_element(&mut offset) {
+            let elements = buffer.as_slice();
+            while let Some(element) = layout::next_element(elements, &mut offset) {
                 match element {
                     Element::Record(record) => {
                         self.chain.on_record(&record)?;
@@ -371,7 +372,7 @@ impl Subtask {
             if ended {
                 return self.end_input(0, false);
             }
-            if offset < buffer.bytes() {
+            if offset < elements.len() {
                 *current = Some((channel, buffer, offset));
             }
             if stopped {

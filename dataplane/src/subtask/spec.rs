@@ -30,37 +30,42 @@ use crate::subtask::{Head, Subtask};
 
 /// The core's own tables, which complete the wiring.
 pub trait Wiring {
-    /// The queue of a channel inside the core; both ends ask for it.
-    fn local_queue(&mut self, key: ChannelKey) -> LocalQueue;
-    /// Opens a channel on a connection.
+    /// The queue of a channel inside the core; both ends ask for it. The one that comes first says how many buffers it holds.
+    fn local_queue(&mut self, key: ChannelKey, road: usize) -> LocalQueue;
+    /// Opens a channel on a connection, with `road` filled buffers at most.
     ///
     /// # Errors
     /// The connection is gone.
-    fn open_remote(&mut self, connection: ConnectionId, key: ChannelKey) -> Result<SenderHandle>;
-    /// Expects a channel from another process.
-    fn expect_remote(&mut self, key: ChannelKey) -> Rc<RemoteReceiver>;
+    fn open_remote(
+        &mut self,
+        connection: ConnectionId,
+        key: ChannelKey,
+        road: usize,
+    ) -> Result<SenderHandle>;
+    /// Expects a channel from another process, and grants it `credit`.
+    fn expect_remote(&mut self, key: ChannelKey, credit: u32) -> Rc<RemoteReceiver>;
 }
 
 /// The producer's end of a channel, before it is on its core.
 #[derive(Debug)]
 pub enum SenderSpec {
-    /// To a subtask of the same core.
-    Local(ChannelKey),
+    /// To a subtask of the same core, with so many filled buffers at most.
+    Local(ChannelKey, usize),
     /// To another core of this process.
     CrossCore(Producer<Buffer>, Arc<Doorbell>),
-    /// To another process, over a connection that the core has.
-    Remote(ConnectionId, ChannelKey),
+    /// To another process, over a connection that the core has, with so many filled buffers at most.
+    Remote(ConnectionId, ChannelKey, usize),
 }
 
 /// The consumer's end of a channel, before it is on its core.
 #[derive(Debug)]
 pub enum ReceiverSpec {
-    /// From a subtask of the same core.
-    Local(ChannelKey),
+    /// From a subtask of the same core, with so many filled buffers at most.
+    Local(ChannelKey, usize),
     /// From another core of this process.
     CrossCore(Consumer<Buffer>, Arc<Doorbell>),
-    /// From another process.
-    Remote(ChannelKey),
+    /// From another process, which gets so much credit.
+    Remote(ChannelKey, u32),
 }
 
 /// What is behind an operator.
@@ -157,11 +162,13 @@ impl SubtaskSpec {
 
 fn receiver(spec: ReceiverSpec, wiring: &mut dyn Wiring) -> ChannelReceiver {
     match spec {
-        ReceiverSpec::Local(key) => ChannelReceiver::Local(wiring.local_queue(key)),
+        ReceiverSpec::Local(key, road) => ChannelReceiver::Local(wiring.local_queue(key, road)),
         ReceiverSpec::CrossCore(consumer, doorbell) => {
             ChannelReceiver::CrossCore(consumer, doorbell)
         }
-        ReceiverSpec::Remote(key) => ChannelReceiver::Remote(wiring.expect_remote(key)),
+        ReceiverSpec::Remote(key, credit) => {
+            ChannelReceiver::Remote(wiring.expect_remote(key, credit))
+        }
     }
 }
 
@@ -180,12 +187,14 @@ fn output(
             let mut roads = Vec::with_capacity(channels.len());
             for (spec, peer) in channels {
                 let sender = match spec {
-                    SenderSpec::Local(key) => ChannelSender::Local(wiring.local_queue(key)),
+                    SenderSpec::Local(key, road) => {
+                        ChannelSender::Local(wiring.local_queue(key, road))
+                    }
                     SenderSpec::CrossCore(producer, doorbell) => {
                         ChannelSender::CrossCore(producer, doorbell)
                     }
-                    SenderSpec::Remote(connection, key) => {
-                        ChannelSender::Remote(wiring.open_remote(connection, key)?)
+                    SenderSpec::Remote(connection, key, road) => {
+                        ChannelSender::Remote(wiring.open_remote(connection, key, road)?)
                     }
                 };
                 roads.push((sender, peer));

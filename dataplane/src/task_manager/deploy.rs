@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::partitioner::Partitioner;
 use crate::exchange::ring;
-use crate::limits::CHANNEL_BUFFERS;
+use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT};
 use crate::operator::Operator;
 use crate::program::{NodeCode, ProgramResolver, Topology};
 use crate::runtime::context::{PrepareContext, SplitAssignment};
@@ -517,10 +517,10 @@ impl Wire<'_> {
                     format!("no data connection to TaskManager {}", peer.task_manager_id),
                 )
             })?;
-            return Ok(SenderSpec::Remote(id, channel.key));
+            return Ok(SenderSpec::Remote(id, channel.key, CHANNEL_BUFFERS));
         }
         if peer.core == self.core {
-            return Ok(SenderSpec::Local(channel.key));
+            return Ok(SenderSpec::Local(channel.key, CHANNEL_BUFFERS));
         }
         Ok(SenderSpec::CrossCore(
             self.rings.producer(channel.key),
@@ -531,10 +531,10 @@ impl Wire<'_> {
     fn receiver(&mut self, channel: &Channel) -> Result<ReceiverSpec> {
         let peer = &channel.peer;
         if peer.task_manager_id != self.me {
-            return Ok(ReceiverSpec::Remote(channel.key));
+            return Ok(ReceiverSpec::Remote(channel.key, CHANNEL_CREDIT));
         }
         if peer.core == self.core {
-            return Ok(ReceiverSpec::Local(channel.key));
+            return Ok(ReceiverSpec::Local(channel.key, CHANNEL_BUFFERS));
         }
         Ok(ReceiverSpec::CrossCore(
             self.rings.consumer(channel.key),

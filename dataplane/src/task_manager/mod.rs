@@ -14,9 +14,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
+use crate::exchange::network::NetworkOptions;
+use crate::exchange::uring::Features;
+use crate::limits::{SPIN_AUTO_NS, SPIN_AUTO_RANGE_NS};
 use crate::program::ProgramResolver;
 use crate::runtime::core::{self, CoreCommand, CoreConfig, CoreHandle, SpinPolicy};
 use crate::runtime::placement::{self, Placement, Verification};
+use crate::runtime::wakeup;
 use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 
 pub mod connections;
@@ -44,6 +48,10 @@ pub struct TaskManagerConfig {
     pub spin: SpinPolicy,
     /// Network memory of the whole process, in bytes.
     pub network_memory_bytes: usize,
+    /// Receive by one operation at a time even where the kernel can do better.
+    pub single_receive: bool,
+    /// Send without copying to other hosts.
+    pub zero_copy_send: bool,
     /// Refuse to start when a promise about placement does not hold.
     pub strict: bool,
     /// Finds the code of jobs.
@@ -93,6 +101,8 @@ impl TaskManager {
         placement::confine_to_housekeeping(placement).map_err(|error| {
             Error::deployment(format!("cannot move to the housekeeping cores: {error}"))
         })?;
+        let network = network_options(&config)?;
+        let spin = choose_spin(&config);
         let (events, core_events) = mpsc::unbounded_channel();
         let pool_buffers =
             config.network_memory_bytes / crate::limits::BUFFER_BYTES / placement.data.len().max(1);
@@ -102,9 +112,10 @@ impl TaskManager {
                 index,
                 cpu: *cpu,
                 housekeeping: placement.housekeeping.clone(),
-                spin: config.spin,
+                spin,
                 preempt_timer: config.preempt_timer,
                 pool_buffers,
+                network,
             };
             let (handle, thread) = core::start(core_config, events.clone())?;
             cores.push(handle);
@@ -214,6 +225,50 @@ impl TaskManager {
 impl Drop for TaskManager {
     fn drop(&mut self) {
         self.stop("dropped");
+    }
+}
+
+fn network_options(config: &TaskManagerConfig) -> Result<NetworkOptions> {
+    let mut features = Features::probe().map_err(|error| {
+        Error::deployment(format!(
+            "io_uring cannot be used: {error}; look at sysctl kernel.io_uring_disabled and seccomp filters"
+        ))
+    })?;
+    if !(features.multishot && features.deferred) {
+        tracing::warn!("this kernel's io_uring gives {}", features.describe());
+    }
+    if config.zero_copy_send && !features.zero_copy {
+        tracing::warn!("this kernel has no zero-copy sends (6.1): sends are copied");
+    }
+    features.multishot &= !config.single_receive;
+    Ok(NetworkOptions {
+        features,
+        zero_copy: config.zero_copy_send,
+    })
+}
+
+/// `auto` is as long as waking up takes, twice: a core then burns at most three times what it would have needed had it known
+/// when the next work comes.
+fn choose_spin(config: &TaskManagerConfig) -> SpinPolicy {
+    if config.spin != SpinPolicy::Auto {
+        return config.spin;
+    }
+    let cpu = config.placement.data.first().copied().unwrap_or(0);
+    let (least_ns, most_ns) = SPIN_AUTO_RANGE_NS;
+    match wakeup::median_ns(cpu) {
+        Ok(wake_up_ns) => {
+            let spin_ns = (2 * wake_up_ns).clamp(least_ns, most_ns);
+            tracing::info!(
+                "waking a sleeping core takes {} us: idle cores spin for {} us first",
+                wake_up_ns / 1000,
+                spin_ns / 1000
+            );
+            SpinPolicy::For(spin_ns)
+        }
+        Err(error) => {
+            tracing::warn!("cannot measure what waking up costs: {error}");
+            SpinPolicy::For(SPIN_AUTO_NS)
+        }
     }
 }
 

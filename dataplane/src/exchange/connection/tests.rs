@@ -1,29 +1,10 @@
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests wait for sockets with a deadline"
-)]
-
-use std::io::Write;
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
-
 use super::*;
+use crate::batch::InputBuffer;
 use crate::element::{Control, Element};
-use crate::limits::CHANNEL_BUFFERS;
+use crate::limits::{CHANNEL_BUFFERS, CREDIT_STEPS, IN_PLACE_MAX};
 use crate::record::{EventTime, RecordRef};
+use proptest::prelude::*;
 use ringflow_schemas::id::JobId;
-
-fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let client = TcpStream::connect(address).expect("listening");
-    let (server, _) = listener.accept().expect("connected");
-    for socket in [&client, &server] {
-        socket.set_nonblocking(true).expect("a socket");
-        socket.set_nodelay(true).expect("a socket");
-    }
-    (client, server)
-}
 
 fn key(edge: u32) -> ChannelKey {
     ChannelKey {
@@ -34,149 +15,232 @@ fn key(edge: u32) -> ChannelKey {
     }
 }
 
-fn full_buffer(value: u8) -> Buffer {
-    let mut buffer = Buffer::on_heap(0);
-    let bytes = [value; 1000];
-    let record = RecordRef {
-        bytes: &bytes,
-        timestamp: EventTime(0),
+fn record(bytes: &[u8]) -> RecordRef<'_> {
+    RecordRef {
+        bytes,
+        timestamp: EventTime::NONE,
         key_hash: 0,
         origin_ns: 0,
-    };
-    while buffer.push_record(&record, 0) {}
+    }
+}
+
+fn full_buffer(value: u8) -> Buffer {
+    let mut buffer = Buffer::on_heap(0);
+    while buffer.push_record(&record(&[value; 1000]), 0) {}
     buffer
+}
+
+fn connection(direction: Direction, peer: &str) -> Connection {
+    let dirty = Dirty::default();
+    Connection::new(0, direction, peer.to_owned(), BufferPool::new(256), dirty)
+}
+
+/// Hands `bytes` over in blocks of `piece` bytes, as the kernel might. Errors end the connection, as in the network.
+fn deliver(to: &mut Connection, bytes: &[u8], piece: usize) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for chunk in bytes.chunks(piece) {
+        let mut block = Buffer::on_heap(0);
+        block.storage_mut()[..chunk.len()].copy_from_slice(chunk);
+        if to.broken().is_some() {
+            break;
+        }
+        if let Err(why) = to.on_bytes(&Rc::new(block), 0..chunk.len(), &mut notices) {
+            to.fail(&why);
+        }
+    }
+    notices
+}
+
+/// All that `from` has to say now.
+fn take(from: &mut Connection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut departures = Departures::default();
+        from.fill(&mut departures);
+        if departures.is_empty() {
+            return bytes;
+        }
+        bytes.extend_from_slice(&departures.control);
+        for (buffer, _) in &departures.frames {
+            bytes.extend_from_slice(buffer.piece());
+        }
+        departures.on_sent();
+    }
 }
 
 struct Ends {
     out: Connection,
     into: Connection,
     receivers: Vec<Rc<RemoteReceiver>>,
+    credit: u32,
+    piece: usize,
 }
 
 impl Ends {
-    fn new() -> Self {
-        let (a, b) = pair();
-        let pool = BufferPool::new(256);
+    fn new(piece: usize) -> Self {
         Self {
-            out: Connection::new(
-                a,
-                Direction::Outgoing,
-                "core 0 of tm-2".into(),
-                pool.clone(),
-            ),
-            into: Connection::new(b, Direction::Incoming, "core 0 of tm-1".into(), pool),
+            out: connection(Direction::Outgoing, "core 0 of tm-2"),
+            into: connection(Direction::Incoming, "core 0 of tm-1"),
             receivers: Vec::new(),
+            credit: CHANNEL_CREDIT,
+            piece,
         }
     }
 
-    /// Sweeps both ends until `done`.
-    fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !done(self) {
-            assert!(Instant::now() < deadline, "nothing moved for 10 s");
-            let _ = self.out.sweep();
-            for notice in self.into.sweep().notices {
-                let Notice::Opened { number, .. } = notice else {
-                    continue;
-                };
-                let receiver = Rc::new(RemoteReceiver::default());
-                self.into.claim(number, &receiver);
-                self.receivers.push(receiver);
+    /// Carries everything over, both ways, until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            let (there, back) = (take(&mut self.out), take(&mut self.into));
+            if there.is_empty() && back.is_empty() {
+                return;
             }
+            for notice in deliver(&mut self.into, &there, self.piece) {
+                if let Notice::Opened { number, .. } = notice {
+                    let receiver = Rc::new(RemoteReceiver::new(self.credit));
+                    self.into.claim(number, &receiver);
+                    self.receivers.push(receiver);
+                }
+            }
+            deliver(&mut self.out, &back, self.piece);
         }
     }
+}
+
+fn payloads(buffer: &InputBuffer) -> Vec<Vec<u8>> {
+    let mut offset = 0;
+    let elements = std::iter::from_fn(|| buffer.next_element(&mut offset));
+    let records = elements.filter_map(|element| match element {
+        Element::Record(record) => Some(record.bytes.to_vec()),
+        Element::Control(_) => None,
+    });
+    records.collect()
 }
 
 #[test]
 fn a_stopped_channel_stops_at_its_credit_and_its_neighbour_flows_on() {
-    let mut ends = Ends::new();
-    let (stopped, flowing) = (ends.out.open(&key(0)), ends.out.open(&key(1)));
-    ends.until(|ends| ends.receivers.len() == 2);
-    let (mut pushed, mut taken) = (0u32, 0u32);
-    ends.until(|ends| {
+    let mut ends = Ends::new(BUFFER_BYTES);
+    let stopped = ends.out.open(&key(0), CHANNEL_BUFFERS);
+    let flowing = ends.out.open(&key(1), CHANNEL_BUFFERS);
+    ends.settle();
+    let (mut pushed, mut taken) = (0, 0);
+    while taken < 300 {
         while stopped.push(full_buffer(1)).is_ok() {
             pushed += 1;
         }
         while flowing.push(full_buffer(2)).is_ok() {}
+        ends.settle();
         while let Some(buffer) = ends.receivers[1].pop() {
-            assert_eq!(buffer.as_slice()[crate::limits::ELEMENT_HEADER_BYTES], 2);
+            assert!(payloads(&buffer).iter().all(|payload| payload[0] == 2));
             taken += 1;
         }
-        taken > 300
-    });
-    let bound = CHANNEL_CREDIT + u32::try_from(CHANNEL_BUFFERS).expect("small");
-    assert_eq!(pushed, bound, "credit plus the sender's queue");
-    assert_eq!(
-        ends.receivers[0].queue.borrow().len(),
-        CHANNEL_CREDIT as usize
-    );
+    }
+    let bound = CHANNEL_CREDIT as usize + CHANNEL_BUFFERS;
+    assert_eq!(pushed, bound, "credit plus the sender's road");
     // It resumes where it stopped, and control elements at its end need no credit.
     let mut end = Buffer::on_heap(0);
     assert!(end.push_control(Control::EndOfInput));
     let mut end = Some(end);
-    let (mut resumed, mut ended) = (0u32, false);
-    ends.until(|ends| {
+    let (mut resumed, mut ended) = (0, false);
+    while !ended {
         if let Some(buffer) = end.take() {
             end = stopped.push(buffer).err();
         }
+        ends.settle();
         while let Some(buffer) = ends.receivers[0].pop() {
-            let mut offset = 0;
-            match buffer.next_element(&mut offset) {
+            match buffer.next_element(&mut 0) {
                 Some(Element::Control(Control::EndOfInput)) => ended = true,
-                _ => resumed += 1,
+                _ => resumed += payloads(&buffer).len(),
             }
         }
-        ended
-    });
-    assert_eq!(resumed, pushed);
+    }
+    assert_eq!(
+        resumed,
+        pushed * payloads(&InputBuffer::Owned(full_buffer(1))).len()
+    );
+}
+
+#[test]
+fn what_a_stopped_consumer_holds_is_bounded_by_its_credit_however_small_the_pieces() {
+    for piece in [100, 1448, BUFFER_BYTES] {
+        let mut ends = Ends::new(piece);
+        ends.credit = 8;
+        let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+        ends.settle();
+        while sender.push(full_buffer(3)).is_ok() {
+            ends.settle();
+        }
+        let used = ends.into.pool.used();
+        assert!(
+            used <= 8 + 4 + 1,
+            "{used} buffers with pieces of {piece} bytes"
+        );
+        let (in_place, mut records) = (std::cell::Cell::new(0), 0);
+        let mut popped = 0;
+        while let Some(buffer) = ends.receivers[0].pop() {
+            in_place.set(in_place.get() + u32::from(matches!(buffer, InputBuffer::Received(_))));
+            records += payloads(&buffer).len();
+            popped += 1;
+        }
+        assert!(
+            in_place.get() <= IN_PLACE_MAX,
+            "{} blocks in place",
+            in_place.get()
+        );
+        assert_eq!(
+            records,
+            8 * payloads(&InputBuffer::Owned(full_buffer(3))).len()
+        );
+        assert!(popped <= 8 + 2 * IN_PLACE_MAX + 1, "{popped} pieces");
+    }
+}
+
+#[test]
+fn credit_comes_back_in_steps() {
+    let mut ends = Ends::new(BUFFER_BYTES);
+    let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+    ends.settle();
+    assert_eq!(sender.credit.get(), CHANNEL_CREDIT);
+    for round in 1..=CHANNEL_CREDIT {
+        assert!(sender.push(full_buffer(1)).is_ok());
+        ends.settle();
+        while ends.receivers[0].pop().is_some() {}
+        ends.settle();
+        let step = CHANNEL_CREDIT / CREDIT_STEPS;
+        assert_eq!(sender.credit.get(), CHANNEL_CREDIT - round % step);
+    }
 }
 
 #[test]
 fn nothing_leaves_before_the_consumer_claims_the_channel() {
-    let (a, b) = pair();
-    let pool = BufferPool::new(16);
-    let mut out = Connection::new(a, Direction::Outgoing, "tm-2".into(), pool.clone());
-    let mut into = Connection::new(b, Direction::Incoming, "tm-1".into(), pool);
-    let sender = out.open(&key(0));
+    let mut out = connection(Direction::Outgoing, "tm-2");
+    let mut into = connection(Direction::Incoming, "tm-1");
+    let sender = out.open(&key(0), CHANNEL_BUFFERS);
     // A control element needs no credit, but somebody to take it.
     let mut end = Buffer::on_heap(0);
     assert!(end.push_control(Control::EndOfInput));
     assert!(sender.push(end).is_ok());
-    let receiver = Rc::new(RemoteReceiver::default());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let mut number = None;
-    let mut sweeps_unclaimed = 0;
-    while receiver.is_empty() {
-        assert!(Instant::now() < deadline);
-        drop(out.sweep());
-        for notice in into.sweep().notices {
-            let Notice::Opened { number: opened, .. } = notice else {
-                continue;
-            };
-            number = Some(opened);
-        }
-        assert_eq!((out.broken(), into.broken()), (None, None));
-        if let Some(number) = number {
-            sweeps_unclaimed += 1;
-            if sweeps_unclaimed == 100 {
-                into.claim(number, &receiver);
-            }
-        }
-    }
-    assert!(sweeps_unclaimed >= 100);
+    let opened = deliver(&mut into, &take(&mut out), BUFFER_BYTES);
+    assert!(matches!(opened[..], [Notice::Opened { number: 0, .. }]));
+    assert!(take(&mut out).is_empty(), "not claimed yet");
+    let receiver = Rc::new(RemoteReceiver::new(2));
+    into.claim(0, &receiver);
+    deliver(&mut out, &take(&mut into), BUFFER_BYTES);
+    deliver(&mut into, &take(&mut out), BUFFER_BYTES);
+    assert!(!receiver.is_empty());
+    assert_eq!((out.broken(), into.broken()), (None, None));
 }
 
 #[test]
 fn a_consumer_that_leaves_lets_its_producer_go() {
-    let mut ends = Ends::new();
-    let sender = ends.out.open(&key(0));
-    ends.until(|ends| ends.receivers.len() == 1);
+    let mut ends = Ends::new(BUFFER_BYTES);
+    let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+    ends.settle();
     ends.receivers.clear();
-    let mut pushed = 0;
-    ends.until(|_| {
-        pushed += u32::from(sender.push(full_buffer(1)).is_ok());
-        pushed > 100 && sender.is_drained()
-    });
+    for _ in 0..100 {
+        ends.settle();
+        assert!(sender.push(full_buffer(1)).is_ok());
+    }
+    assert!(sender.is_drained());
     assert!(ends.out.broken().is_none() && ends.into.broken().is_none());
 }
 
@@ -201,15 +265,9 @@ fn hostile_bytes_end_the_connection_with_the_peers_name_and_nothing_else() {
         assert!(buffer.push_control(Control::EndOfInput));
         buffer.as_slice().to_vec()
     };
-    let record = {
+    let one_record = {
         let mut buffer = Buffer::on_heap(0);
-        let bytes = RecordRef {
-            bytes: b"12345678",
-            timestamp: EventTime(0),
-            key_hash: 0,
-            origin_ns: 0,
-        };
-        assert!(buffer.push_record(&bytes, 0));
+        assert!(buffer.push_record(&record(b"12345678"), 0));
         buffer.as_slice().to_vec()
     };
     let cases: Vec<(&str, Vec<u8>)> = vec![
@@ -217,19 +275,19 @@ fn hostile_bytes_end_the_connection_with_the_peers_name_and_nothing_else() {
         ("out of turn", open(7)),
         (
             "never opened",
-            [&data(0, 24, true).encode()[..], &end].concat(),
+            [&data(0, 8, true).encode()[..], &end].concat(),
         ),
         (
             "where 0 was due",
-            [&open(0)[..], &data(3, 24, true).encode(), &end].concat(),
+            [&open(0)[..], &data(3, 8, true).encode(), &end].concat(),
         ),
         (
-            "unknown control",
+            "no element starts",
             [&open(0)[..], &data(0, 24, true).encode(), &[0xff; 24]].concat(),
         ),
         (
             "records in a control frame",
-            [&open(0)[..], &data(0, 32, true).encode(), &record].concat(),
+            [&open(0)[..], &data(0, 16, true).encode(), &one_record].concat(),
         ),
         (
             "Credit",
@@ -240,118 +298,158 @@ fn hostile_bytes_end_the_connection_with_the_peers_name_and_nothing_else() {
             .encode()
             .to_vec(),
         ),
-        ("closed by the peer", Vec::new()),
+        (
+            "bytes into an element",
+            [&open(0)[..], &data(0, 8, false).encode(), &one_record[..8]].concat(),
+        ),
+        (
+            "the middle of an element",
+            [&open(0)[..], &data(0, 8, true).encode(), &one_record[..8]].concat(),
+        ),
     ];
     for (expected, bytes) in cases {
-        let (mut hostile, socket) = pair();
-        let mut into = Connection::new(
-            socket,
-            Direction::Incoming,
-            "core 3 of tm-9".into(),
-            BufferPool::new(4),
-        );
-        let mut written = 0;
-        let mut claimed = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while into.broken().is_none() {
+        for piece in [1, 7, BUFFER_BYTES] {
+            let mut into = connection(Direction::Incoming, "core 3 of tm-9");
+            let mut claimed = Vec::new();
+            let opening = FRAME_HEADER_BYTES + CHANNEL_KEY_BYTES;
+            let (first, rest) = bytes.split_at(opening.min(bytes.len()));
+            for part in [first, rest] {
+                for notice in deliver(&mut into, part, piece) {
+                    if let Notice::Opened { number, .. } = notice {
+                        let receiver = Rc::new(RemoteReceiver::new(2));
+                        into.claim(number, &receiver);
+                        claimed.push(receiver);
+                    }
+                }
+            }
+            let why = into
+                .broken()
+                .unwrap_or_else(|| panic!("{expected}: it lives on"));
             assert!(
-                Instant::now() < deadline,
-                "{expected}: the connection lives on"
+                why.contains(expected) && why.contains("core 3 of tm-9"),
+                "{expected}: {why}"
             );
-            for notice in into.sweep().notices {
-                let Notice::Opened { number, .. } = notice else {
-                    continue;
-                };
-                let receiver = Rc::new(RemoteReceiver::default());
-                into.claim(number, &receiver);
-                claimed.push(receiver);
-            }
-            // Byte by byte at first, so that every boundary is seen; elements only once the channel was claimed.
-            if written < bytes.len() {
-                let next = if written < 40 {
-                    written + 1
-                } else {
-                    bytes.len().min(written + 7)
-                };
-                written += hostile.write(&bytes[written..next]).unwrap_or(0);
-            } else if bytes.is_empty() {
-                drop(hostile.shutdown(std::net::Shutdown::Both));
-            }
         }
-        let why = into.broken().expect("just seen").to_string();
-        assert!(
-            why.contains(expected) && why.contains("core 3 of tm-9"),
-            "{expected}: {why}"
-        );
     }
 }
 
 #[test]
 fn more_data_than_credit_ends_the_connection() {
-    let (mut hostile, socket) = pair();
-    let mut into = Connection::new(
-        socket,
-        Direction::Incoming,
-        "tm-9".into(),
-        BufferPool::new(64),
-    );
-    let mut bytes = Frame::OpenChannel { channel: 0 }.encode().to_vec();
-    bytes.extend_from_slice(&key(0).encode());
+    let mut into = connection(Direction::Incoming, "tm-9");
+    let open = [
+        &Frame::OpenChannel { channel: 0 }.encode()[..],
+        &key(0).encode(),
+    ]
+    .concat();
+    deliver(&mut into, &open, BUFFER_BYTES);
+    let receiver = Rc::new(RemoteReceiver::new(3));
+    into.claim(0, &receiver);
     let mut buffer = Buffer::on_heap(0);
-    let record = RecordRef {
-        bytes: b"12345678",
-        timestamp: EventTime(0),
-        key_hash: 0,
-        origin_ns: 0,
-    };
-    assert!(buffer.push_record(&record, 0));
-    hostile.write_all(&bytes).expect("connected");
-    let receiver = Rc::new(RemoteReceiver::default());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let mut sent = 0;
-    while into.broken().is_none() {
-        assert!(Instant::now() < deadline);
-        for notice in into.sweep().notices {
-            let Notice::Opened { number, .. } = notice else {
-                continue;
-            };
-            into.claim(number, &receiver);
-        }
-        if receiver.link.borrow().is_some() && sent <= CHANNEL_CREDIT {
-            let frame = Frame::Elements {
+    assert!(buffer.push_record(&record(b"12345678"), 0));
+    for sequence in 0..=3 {
+        assert!(into.broken().is_none(), "frame {sequence} was paid for");
+        buffer.put_header(
+            Frame::Elements {
                 channel: 0,
-                sequence: u64::from(sent),
-                payload_bytes: 32,
+                sequence,
+                payload_bytes: buffer.bytes(),
                 free: false,
                 backlog: 0,
-            };
-            hostile.write_all(&frame.encode()).expect("connected");
-            hostile.write_all(buffer.as_slice()).expect("connected");
-            sent += 1;
-        }
+            }
+            .encode(),
+        );
+        deliver(&mut into, buffer.piece(), BUFFER_BYTES);
     }
-    assert!(into.broken().expect("just seen").contains("without credit"));
-    assert_eq!(receiver.queue.borrow().len(), CHANNEL_CREDIT as usize);
+    assert!(
+        into.broken()
+            .expect("one too many")
+            .contains("without credit")
+    );
+}
+
+#[test]
+fn more_credit_than_its_window_ends_the_connection() {
+    let mut out = connection(Direction::Outgoing, "tm-2");
+    let sender = out.open(&key(0), CHANNEL_BUFFERS);
+    let grant = |count| Frame::Credit { channel: 0, count }.encode();
+    deliver(&mut out, &grant(4), BUFFER_BYTES);
+    assert!(out.broken().is_none());
+    deliver(&mut out, &grant(1), BUFFER_BYTES);
+    assert!(out.broken().expect("5 of 4").contains("exceeds its 4"));
+    assert!(sender.broken().is_some());
 }
 
 #[test]
 fn channels_come_and_go_without_leaving_anything_behind() {
-    let mut ends = Ends::new();
+    let mut ends = Ends::new(BUFFER_BYTES);
     for round in 0..300 {
-        let sender = ends.out.open(&key(round));
-        let unclaimed = ends.out.open(&key(round));
-        let consumer_first = round % 2 == 0;
-        ends.until(|ends| ends.receivers.len() == 2);
+        let sender = ends.out.open(&key(round), CHANNEL_BUFFERS);
+        let unclaimed = ends.out.open(&key(round), CHANNEL_BUFFERS);
+        ends.settle();
         assert!(sender.push(full_buffer(1)).is_ok());
-        ends.until(|ends| ends.receivers[0].pop().is_some());
-        if consumer_first {
+        ends.settle();
+        assert!(ends.receivers[0].pop().is_some());
+        if round % 2 == 0 {
             ends.receivers.clear();
             drop((sender, unclaimed));
         } else {
             drop((sender, unclaimed));
             ends.receivers.clear();
         }
-        ends.until(|ends| ends.out.outgoing.is_empty() && ends.into.incoming.is_empty());
+        ends.settle();
+        assert!(ends.out.outgoing.is_empty() && ends.into.incoming.is_empty());
         assert_eq!((ends.out.broken(), ends.into.broken()), (None, None));
+        assert_eq!(ends.into.pool.used(), 0);
+    }
+}
+
+proptest! {
+    /// Records of any sizes, cut anywhere, arrive whole and in order, whenever the consumer reads.
+    #[test]
+    fn records_survive_any_cuts(
+        sizes in proptest::collection::vec(prop_oneof![0usize..200, 30_000usize..70_000], 1..60),
+        piece in prop_oneof![1usize..40, 1_000usize..40_000],
+        credit in 1u32..=CHANNEL_CREDIT,
+        reads in proptest::collection::vec(any::<bool>(), 1..20),
+    ) {
+        let mut ends = Ends::new(piece.min(BUFFER_BYTES));
+        ends.credit = credit;
+        let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+        ends.settle();
+        let pattern = |number: usize, size: usize| vec![u8::try_from(number % 251).unwrap_or(0); size];
+        let mut buffers = Vec::new();
+        for (number, size) in sizes.iter().enumerate() {
+            let payload = pattern(number, *size);
+            let fits = buffers.last_mut().is_some_and(|last: &mut Buffer| last.push_record(&record(&payload), 7));
+            if !fits {
+                let mut fresh = Buffer::on_heap(Buffer::record_bytes(payload.len()));
+                prop_assert!(fresh.push_record(&record(&payload), 7));
+                buffers.push(fresh);
+            }
+        }
+        let mut waiting: std::collections::VecDeque<Buffer> = buffers.into();
+        let mut read = Vec::new();
+        for turn in 0.. {
+            while let Some(buffer) = waiting.pop_front() {
+                if let Err(back) = sender.push(buffer) {
+                    waiting.push_front(back);
+                    break;
+                }
+            }
+            ends.settle();
+            if reads[turn % reads.len()] || turn > 50 {
+                while let Some(buffer) = ends.receivers[0].pop() {
+                    read.extend(payloads(&buffer));
+                }
+            }
+            if read.len() == sizes.len() {
+                break;
+            }
+            prop_assert!(turn < 1_000, "{} of {} records came", read.len(), sizes.len());
+            prop_assert_eq!((ends.out.broken(), ends.into.broken()), (None, None));
+        }
+        for (number, size) in sizes.iter().enumerate() {
+            prop_assert_eq!(&read[number], &pattern(number, *size));
+        }
     }
 }

@@ -1,0 +1,286 @@
+//! How elements lie in a buffer, and on the wire.
+//!
+//! Owns: writing and reading elements in plain bytes. The layout is known nowhere else.
+//! ```text
+//! record   | head 8 | event time 8, if TIMED | origin 8, if STAMPED | payload, padded to 8 |
+//! control  | head 8 | event time 8, if TIMED | origin 8, if STAMPED |
+//! head, little endian: length of the payload or kind of control element (bits 0..28), flags (28..32), key hash (32..64)
+//! ```
+//! So a record without event time and measurement costs 8 bytes beside its payload, and each buffer says for itself what
+//! its records carry: edges need not agree on anything.
+//! Invariant: elements follow each other without gaps, each a multiple of 8 bytes; reading any bytes ends in elements or
+//! in an error, never in a panic.
+//! Left out: who owns the bytes ([`super`]).
+
+use crate::element::{Control, Element, Watermark};
+use crate::limits::{ELEMENT_ALIGN, ELEMENT_HEADER_BYTES, RECORD_BYTES_MAX};
+use crate::record::{EventTime, RecordRef};
+
+/// The part of the head that is always there.
+pub const HEAD: usize = 8;
+const FIELD: usize = 8;
+
+const LENGTH: u32 = (1 << 28) - 1;
+const TIMED: u32 = 1 << 28;
+const STAMPED: u32 = 1 << 29;
+const UNUSED: u32 = 1 << 30;
+const CONTROL: u32 = 1 << 31;
+
+const KIND_WATERMARK: u32 = 1;
+const KIND_IDLE: u32 = 2;
+const KIND_END_OF_INPUT: u32 = 3;
+
+const _: () = assert!(HEAD + 2 * FIELD == ELEMENT_HEADER_BYTES && RECORD_BYTES_MAX < 1 << 28);
+
+/// Why bytes from another process are no elements.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// An element reaches beyond the bytes.
+    #[error("element at byte {offset} of {bytes} reaches beyond the end")]
+    Truncated {
+        /// Where the element starts.
+        offset: usize,
+        /// Length of the batch.
+        bytes: usize,
+    },
+    /// A control element of no known kind.
+    #[error("unknown control element {kind} at byte {offset}")]
+    UnknownControl {
+        /// Its kind.
+        kind: u32,
+        /// Where it starts.
+        offset: usize,
+    },
+    /// A record longer than any sender may make it, or flags of another version.
+    #[error("no element starts at byte {offset}: its head is {head:#010x}")]
+    Head {
+        /// Length and flags, as they lie there.
+        head: u32,
+        /// Where it starts.
+        offset: usize,
+    },
+}
+
+/// What kind a control element is, as far as writing cares: watermarks and idleness may replace each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Watermark,
+    Idle,
+    EndOfInput,
+}
+
+#[inline]
+fn fields(word: u32) -> usize {
+    HEAD + if word & TIMED == 0 { 0 } else { FIELD } + if word & STAMPED == 0 { 0 } else { FIELD }
+}
+
+/// Bytes that `record` takes.
+#[inline]
+pub(super) fn record_bytes(record: &RecordRef<'_>) -> usize {
+    let time = if record.timestamp == EventTime::NONE {
+        0
+    } else {
+        FIELD
+    };
+    let origin = if record.origin_ns == 0 { 0 } else { FIELD };
+    HEAD + time + origin + record.bytes.len().next_multiple_of(ELEMENT_ALIGN)
+}
+
+#[inline]
+fn put(space: &mut [u8], at: &mut usize, value: u64) {
+    space[*at..*at + FIELD].copy_from_slice(&value.to_le_bytes());
+    *at += FIELD;
+}
+
+/// Copies short payloads without a call: structs are a few words.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match from.len() {
+        8 => to[..8].copy_from_slice(&from[..8]),
+        16 => to[..16].copy_from_slice(&from[..16]),
+        24 => to[..24].copy_from_slice(&from[..24]),
+        32 => to[..32].copy_from_slice(&from[..32]),
+        40 => to[..40].copy_from_slice(&from[..40]),
+        length => to[..length].copy_from_slice(from),
+    }
+}
+
+/// Writes a record at the start of `space`, which has [`record_bytes`] bytes.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "RECORD_BYTES_MAX < 2^28, checked where records enter"
+)]
+pub(super) fn write_record(space: &mut [u8], record: &RecordRef<'_>, key_hash: u32) {
+    let mut word = record.bytes.len() as u32;
+    let mut at = HEAD;
+    if record.timestamp != EventTime::NONE {
+        word |= TIMED;
+        put(space, &mut at, record.timestamp.0.cast_unsigned());
+    }
+    if record.origin_ns != 0 {
+        word |= STAMPED;
+        put(space, &mut at, record.origin_ns);
+    }
+    let head = u64::from(word) | u64::from(key_hash) << 32;
+    space[..HEAD].copy_from_slice(&head.to_le_bytes());
+    let payload = &mut space[at..];
+    if !record.bytes.len().is_multiple_of(ELEMENT_ALIGN)
+        && let Some(last) = payload.last_chunk_mut::<ELEMENT_ALIGN>()
+    {
+        // What was in this memory before stays here.
+        *last = [0; ELEMENT_ALIGN];
+    }
+    copy(payload, record.bytes);
+}
+
+/// A control element as bytes: the array and how much of it.
+pub(super) fn encode_control(control: Control) -> ([u8; ELEMENT_HEADER_BYTES], usize, Kind) {
+    let (word, kind, time, origin_ns) = match control {
+        Control::Watermark {
+            watermark: Watermark::At(time),
+            origin_ns,
+        } => (KIND_WATERMARK, Kind::Watermark, Some(time), origin_ns),
+        Control::Watermark {
+            watermark: Watermark::Idle,
+            origin_ns,
+        } => (KIND_IDLE, Kind::Idle, None, origin_ns),
+        Control::EndOfInput => (KIND_END_OF_INPUT, Kind::EndOfInput, None, 0),
+    };
+    let mut bytes = [0; ELEMENT_HEADER_BYTES];
+    let mut word = word | CONTROL;
+    let mut at = HEAD;
+    if let Some(time) = time {
+        word |= TIMED;
+        put(&mut bytes, &mut at, time.0.cast_unsigned());
+    }
+    if origin_ns != 0 {
+        word |= STAMPED;
+        put(&mut bytes, &mut at, origin_ns);
+    }
+    bytes[..HEAD].copy_from_slice(&u64::from(word).to_le_bytes());
+    (bytes, at, kind)
+}
+
+#[inline]
+fn take<'a>(body: &mut &'a [u8]) -> Option<&'a [u8; FIELD]> {
+    let (field, rest) = body.split_first_chunk()?;
+    *body = rest;
+    Some(field)
+}
+
+/// The element at `offset`, which it advances; `None` at the end, or where no whole element is.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the halves of a word are meant"
+)]
+pub fn next_element<'a>(filled: &'a [u8], offset: &mut usize) -> Option<Element<'a>> {
+    let mut body = filled.get(*offset..)?;
+    let head = u64::from_le_bytes(*take(&mut body)?);
+    let (word, key_hash) = (head as u32, (head >> 32) as u32);
+    let mut timestamp = EventTime::NONE;
+    let mut origin_ns = 0;
+    if word & TIMED != 0 {
+        timestamp = EventTime(i64::from_le_bytes(*take(&mut body)?));
+    }
+    if word & STAMPED != 0 {
+        origin_ns = u64::from_le_bytes(*take(&mut body)?);
+    }
+    if word & CONTROL == 0 {
+        let length = (word & LENGTH) as usize;
+        let padded = body.get(..length.next_multiple_of(ELEMENT_ALIGN))?;
+        let bytes = &padded[..length];
+        *offset = filled.len() - body.len() + padded.len();
+        return Some(Element::Record(RecordRef {
+            bytes,
+            timestamp,
+            key_hash,
+            origin_ns,
+        }));
+    }
+    *offset = filled.len() - body.len();
+    let watermark = match word & LENGTH {
+        KIND_WATERMARK => Watermark::At(timestamp),
+        KIND_IDLE => Watermark::Idle,
+        _ => return Some(Element::Control(Control::EndOfInput)),
+    };
+    Some(Element::Control(Control::Watermark {
+        watermark,
+        origin_ns,
+    }))
+}
+
+/// Bytes of the element that starts with `head`, and whether it is a record.
+///
+/// # Errors
+/// [`BatchError`]: the peer broke the protocol. `offset` is for its message.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the lower half of the word is meant"
+)]
+pub fn element_bytes(head: [u8; 8], offset: usize) -> Result<(usize, bool), BatchError> {
+    let word = u64::from_le_bytes(head) as u32;
+    let bytes = fields(word);
+    if word & (CONTROL | UNUSED) == 0 {
+        let length = (word & LENGTH) as usize;
+        if length > RECORD_BYTES_MAX {
+            return Err(BatchError::Head { head: word, offset });
+        }
+        return Ok((bytes + length.next_multiple_of(ELEMENT_ALIGN), true));
+    }
+    if word & UNUSED != 0 {
+        return Err(BatchError::Head { head: word, offset });
+    }
+    let kind = word & LENGTH;
+    if (KIND_WATERMARK..=KIND_END_OF_INPUT).contains(&kind) {
+        Ok((bytes, false))
+    } else {
+        Err(BatchError::UnknownControl { kind, offset })
+    }
+}
+
+/// The whole elements at the start of some bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Their length; what follows is the beginning of an element.
+    pub bytes: usize,
+    /// Records among them.
+    pub records: u32,
+    /// Control elements among them.
+    pub controls: u32,
+}
+
+/// Finds out how much of `bytes` is whole elements.
+///
+/// Cost: one head read per element.
+///
+/// # Errors
+/// [`BatchError`]: the peer broke the protocol.
+pub fn scan(bytes: &[u8]) -> Result<Scanned, BatchError> {
+    let mut scanned = Scanned::default();
+    while let Some(head) = bytes[scanned.bytes..].first_chunk() {
+        let (length, is_record) = element_bytes(*head, scanned.bytes)?;
+        let next = scanned.bytes + length;
+        if next > bytes.len() {
+            break;
+        }
+        scanned.bytes = next;
+        scanned.records += u32::from(is_record);
+        scanned.controls += u32::from(!is_record);
+    }
+    Ok(scanned)
+}
+
+/// As many whole elements at the start of `elements`, which went through [`scan`], as `room` bytes take.
+pub(crate) fn fitting(elements: &[u8], room: usize) -> Scanned {
+    let within = &elements[..elements.len().min(room)];
+    scan(within).unwrap_or_default()
+}
+
+/// Length of the first of `elements`, which went through [`scan`].
+pub(crate) fn first_bytes(elements: &[u8]) -> usize {
+    let head = elements.first_chunk().copied().unwrap_or_default();
+    element_bytes(head, 0).map_or(0, |(bytes, _)| bytes)
+}

@@ -1,0 +1,159 @@
+use super::*;
+use crate::element::Watermark;
+use crate::limits::RECORD_BYTES_MAX;
+use crate::record::EventTime;
+use proptest::prelude::*;
+
+fn record(bytes: &[u8], time: i64) -> RecordRef<'_> {
+    RecordRef {
+        bytes,
+        timestamp: EventTime(time),
+        key_hash: 0,
+        origin_ns: 9,
+    }
+}
+
+fn elements(bytes: &[u8]) -> (Vec<Element<'_>>, usize) {
+    let mut offset = 0;
+    let elements = std::iter::from_fn(|| layout::next_element(bytes, &mut offset)).collect();
+    (elements, offset)
+}
+
+#[test]
+fn elements_come_back_in_order_and_watermarks_coalesce() {
+    let mut buffer = BufferPool::new(1).take().expect("one free");
+    let at = |time| Control::Watermark {
+        watermark: Watermark::At(EventTime(time)),
+        origin_ns: 1,
+    };
+    assert!(buffer.push_record(&record(b"abc", 5), 77));
+    let idle = Control::Watermark {
+        watermark: Watermark::Idle,
+        origin_ns: 0,
+    };
+    assert!(buffer.push_control(at(4)) && buffer.push_control(at(5)) && buffer.push_control(idle));
+    assert!(buffer.push_control(idle) && buffer.push_control(at(6)));
+    assert!(buffer.push_control(Control::EndOfInput));
+    let scanned = layout::scan(buffer.as_slice()).expect("written by us");
+    assert_eq!(
+        (scanned.bytes, scanned.records, scanned.controls),
+        (buffer.bytes(), 1, 3)
+    );
+    let (elements, end) = elements(buffer.as_slice());
+    assert_eq!((elements.len(), end), (4, buffer.bytes()));
+    let Element::Record(first) = elements[0] else {
+        panic!("a record first")
+    };
+    assert_eq!(
+        (
+            first.bytes,
+            first.timestamp,
+            first.key_hash,
+            first.origin_ns
+        ),
+        (&b"abc"[..], EventTime(5), 77, 9)
+    );
+    let controls = [at(5), at(6), Control::EndOfInput];
+    for (element, expected) in elements[1..].iter().zip(controls) {
+        assert!(matches!(element, Element::Control(control) if *control == expected));
+    }
+}
+
+#[test]
+fn a_record_costs_what_it_carries() {
+    let mut buffer = Buffer::exactly(200);
+    let mut plain = record(&[7; 24], 0);
+    (plain.timestamp, plain.origin_ns) = (EventTime::NONE, 0);
+    assert!(buffer.push_record(&plain, 5));
+    assert_eq!(buffer.bytes(), 32);
+    let timed = RecordRef {
+        timestamp: EventTime(3),
+        ..plain
+    };
+    assert!(buffer.push_record(&timed, 5));
+    assert_eq!(buffer.bytes(), 32 + 40);
+    assert!(buffer.push_record(&record(&[7; 24], 3), 5));
+    assert_eq!(buffer.bytes(), 32 + 40 + 48);
+    let (elements, _) = elements(buffer.as_slice());
+    let times = elements.iter().map(|element| match element {
+        Element::Record(record) => (record.timestamp, record.origin_ns, record.key_hash),
+        Element::Control(_) => panic!("records only"),
+    });
+    let expected = [(EventTime::NONE, 0), (EventTime(3), 0), (EventTime(3), 9)];
+    assert!(times.eq(expected.map(|(time, origin)| (time, origin, 5))));
+}
+
+#[test]
+fn a_full_buffer_refuses_and_keeps_what_it_has() {
+    let mut buffer = BufferPool::new(1).take().expect("one free");
+    let mut pushed = 0;
+    while buffer.push_record(&record(&[1; 1000], 1), 0) {
+        pushed += 1;
+    }
+    assert_eq!(pushed, Buffer::CAPACITY / Buffer::record_bytes(1000));
+    assert_eq!(elements(buffer.as_slice()).0.len(), pushed);
+    let header = [0xab; FRAME_HEADER_BYTES];
+    let bytes = buffer.bytes();
+    buffer.put_header(header);
+    let framed = buffer.piece();
+    assert_eq!(framed.len(), FRAME_HEADER_BYTES + bytes);
+    assert_eq!(framed[..FRAME_HEADER_BYTES], header);
+}
+
+#[test]
+fn a_pool_hands_out_its_capacity_and_takes_buffers_back() {
+    let pool = BufferPool::new(2);
+    let (a, b) = (pool.take(), pool.take());
+    assert!(a.is_some() && b.is_some() && pool.take().is_none());
+    drop(a);
+    assert_eq!(pool.used(), 1);
+    assert!(pool.take().is_some());
+}
+
+#[test]
+fn heads_of_no_element_are_refused() {
+    let too_long = u64::try_from(RECORD_BYTES_MAX + 1).expect("small");
+    for (head, text) in [
+        (too_long, "no element starts at byte 0"),
+        (1 << 30, "no element starts at byte 0"),
+        (1 << 31, "unknown control element 0 at byte 0"),
+        (1 << 31 | 9, "unknown control element 9 at byte 0"),
+    ] {
+        let error = layout::scan(&head.to_le_bytes()).expect_err("not an element");
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_scan_or_are_refused_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        elements(&bytes);
+        if let Ok(scanned) = layout::scan(&bytes) {
+            let (elements, end) = elements(&bytes[..scanned.bytes]);
+            prop_assert_eq!(end, scanned.bytes);
+            prop_assert_eq!(elements.len(), (scanned.records + scanned.controls) as usize);
+        }
+    }
+
+    #[test]
+    fn what_was_pushed_is_what_is_read(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..50), cut in any::<prop::sample::Index>()) {
+        let mut buffer = Buffer::on_heap(0);
+        for payload in &payloads {
+            prop_assert!(buffer.push_record(&record(payload, 1), 3));
+        }
+        let bytes = buffer.as_slice();
+        let (read, end) = elements(bytes);
+        prop_assert_eq!(end, bytes.len());
+        prop_assert_eq!(read.len(), payloads.len());
+        for (element, payload) in read.iter().zip(&payloads) {
+            let Element::Record(read) = element else { panic!("a record") };
+            prop_assert_eq!(read.bytes, &payload[..]);
+        }
+        // However the bytes are cut, the whole elements before the cut are found.
+        let cut = &bytes[..cut.index(bytes.len() + 1)];
+        let whole = layout::scan(cut).expect("a beginning of good bytes");
+        prop_assert!(whole.bytes <= cut.len());
+        prop_assert_eq!(elements(&cut[..whole.bytes]).0.len(), whole.records as usize);
+        prop_assert!(layout::next_element(cut, &mut whole.bytes.clone()).is_none());
+    }
+}
