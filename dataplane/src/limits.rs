@@ -84,8 +84,10 @@ pub const MAILBOX_COMMANDS: usize = 1024;
 /// How long two TaskManagers may take to connect and shake hands.
 pub const CONNECT_TIMEOUT_S: u64 = 10;
 
-/// How long a connected peer may leave data unacknowledged, or keepalive probes unanswered (2 + 3 x 2 s), before it is lost.
-pub const PEER_SILENCE_MS: u32 = 8_000;
+/// How long at least a connected peer may leave data unacknowledged or unread before it is lost; twice the JobManager's heartbeat
+/// timeout where that is longer, because a process that only stood still is the JobManager's to judge. An idle peer answers
+/// keepalive probes within 2 + 3 x 2 s.
+pub const PEER_SILENCE_MS_MIN: u32 = 8_000;
 
 /// Rows that a subtask keeps in a TopRows accumulator.
 pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;

@@ -70,9 +70,11 @@ impl ReceiveRing {
             u32::try_from(storage.len()).unwrap_or(0),
         );
         let place = usize::from(self.tail & (RECEIVE_BUFFERS - 1));
-        // SAFETY: `place` is below the number of entries; the kernel reads entries before the published tail only, and at most
-        // so many are out as there are ids, so this one is not being read.
-        let entry = unsafe { &mut *self.entries.as_ptr().add(place) };
+        // SAFETY: `place` is below the number of entries.
+        let entry = unsafe { self.entries.add(place) };
+        // SAFETY: the kernel reads entries before the published tail only, and at most so many are out as there are ids, so this
+        // one is not being read; nobody else here has it.
+        let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(address);
         entry.set_len(length);
         entry.set_bid(id);

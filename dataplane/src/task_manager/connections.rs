@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::exchange::frame::{Frame, FrameError, Hello};
-use crate::limits::{CONNECT_TIMEOUT_S, FRAME_HEADER_BYTES, PEER_SILENCE_MS};
+use crate::limits::{CONNECT_TIMEOUT_S, FRAME_HEADER_BYTES, PEER_SILENCE_MS_MIN};
 
 const DEADLINE: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
 
@@ -35,7 +35,15 @@ async fn read_hello(socket: &mut TcpStream) -> Result<Hello, String> {
     }
 }
 
-fn ready(socket: TcpStream) -> Result<StdStream, String> {
+/// How long a peer may stand still in a cluster with this heartbeat timeout.
+#[must_use]
+pub fn peer_silence_ms(heartbeat_timeout_ms: u32) -> u32 {
+    heartbeat_timeout_ms
+        .saturating_mul(2)
+        .max(PEER_SILENCE_MS_MIN)
+}
+
+fn ready(socket: TcpStream, peer_silence_ms: u32) -> Result<StdStream, String> {
     let configure = || -> std::io::Result<()> {
         use rustix::net::sockopt;
         socket.set_nodelay(true)?;
@@ -44,7 +52,7 @@ fn ready(socket: TcpStream) -> Result<StdStream, String> {
         sockopt::set_tcp_keepidle(&socket, Duration::from_secs(2))?;
         sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(2))?;
         sockopt::set_tcp_keepcnt(&socket, 3)?;
-        sockopt::set_tcp_user_timeout(&socket, PEER_SILENCE_MS)?;
+        sockopt::set_tcp_user_timeout(&socket, peer_silence_ms)?;
         Ok(())
     };
     configure().map_err(|error| error.to_string())?;
@@ -59,6 +67,7 @@ pub async fn answer(
     mut socket: TcpStream,
     cluster_id: &str,
     me: (&str, u32),
+    peer_silence_ms: u32,
 ) -> Result<(StdStream, (String, u32)), String> {
     let hello = timeout(DEADLINE, read_hello(&mut socket))
         .await
@@ -84,7 +93,7 @@ pub async fn answer(
         .write_all(&reply.encode())
         .await
         .map_err(|error| format!("cannot answer: {error}"))?;
-    Ok((ready(socket)?, hello.from))
+    Ok((ready(socket, peer_silence_ms)?, hello.from))
 }
 
 /// Connects core `me` to a core of another TaskManager.
@@ -96,6 +105,7 @@ pub async fn connect(
     cluster_id: &str,
     me: (&str, u32),
     peer: (&str, u32),
+    peer_silence_ms: u32,
 ) -> Result<StdStream, String> {
     let name = format!(
         "core {} of TaskManager {} at {}:{}",
@@ -125,7 +135,7 @@ pub async fn connect(
                 reply.from.1, reply.from.0
             ));
         }
-        ready(socket)
+        ready(socket, peer_silence_ms)
     };
     timeout(DEADLINE, dial)
         .await

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
+use crate::limits::PEER_SILENCE_MS_MIN;
 use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
 };
@@ -75,6 +76,8 @@ pub struct ControlClient {
     running: HashSet<ExecutionAttemptId>,
     /// The session got as far as a registration.
     was_registered: bool,
+    /// How long data connections may stand still in the cluster joined last.
+    peer_silence_ms: u32,
 }
 
 /// How a session with the JobManager ended.
@@ -110,6 +113,7 @@ impl ControlClient {
             building: HashSet::new(),
             running: HashSet::new(),
             was_registered: false,
+            peer_silence_ms: PEER_SILENCE_MS_MIN,
         }
     }
 
@@ -233,6 +237,7 @@ impl ControlClient {
                             let period = Duration::from_millis(u64::from(registered.heartbeat_interval_ms()).max(10));
                             beat = interval(period);
                             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                            self.peer_silence_ms = connections::peer_silence_ms(registered.heartbeat_timeout_ms());
                             accepting = self.accept(&cluster_id, &internal);
                             self.publish(Registration::Registered { cluster_id: cluster_id.clone() });
                             tracing::info!("TaskManager {} registered at {}", self.id, self.config.job_manager);
@@ -284,6 +289,7 @@ impl ControlClient {
         internal: &mpsc::UnboundedSender<Internal>,
     ) -> Vec<tokio::task::JoinHandle<()>> {
         let mut tasks = Vec::new();
+        let peer_silence_ms = self.peer_silence_ms;
         for (core, (listener, _)) in (0u32..).zip(&self.listeners) {
             let listener = listener.try_clone().and_then(TcpListener::from_std);
             let listener = match listener {
@@ -308,7 +314,8 @@ impl ControlClient {
                     let (id, cluster_id, internal) =
                         (id.clone(), cluster_id.clone(), internal.clone());
                     tokio::spawn(async move {
-                        match connections::answer(socket, &cluster_id, (&id, core)).await {
+                        let me = (id.as_str(), core);
+                        match connections::answer(socket, &cluster_id, me, peer_silence_ms).await {
                             Ok((socket, from)) => {
                                 drop(internal.send(Internal::Accepted { core, socket, from }))
                             }
@@ -394,7 +401,7 @@ impl ControlClient {
             self.id.clone(),
             cluster_id.to_owned(),
         );
-        let local_bind = self.config.data_bind;
+        let (local_bind, peer_silence_ms) = (self.config.data_bind, self.peer_silence_ms);
         let internal = internal.clone();
         tokio::spawn(async move {
             let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
@@ -408,7 +415,7 @@ impl ControlClient {
                 .await
                 .unwrap_or_else(|error| Err(Error::deployment(error.to_string())));
             let result = match built {
-                Ok(built) => dial_all(peers, &cluster_id, &id, local_bind)
+                Ok(built) => dial_all(peers, &cluster_id, &id, local_bind, peer_silence_ms)
                     .await
                     .map(|dialed| (built, dialed)),
                 Err(error) => Err(error),
@@ -634,6 +641,7 @@ async fn dial_all(
     cluster_id: &str,
     id: &str,
     local: IpAddr,
+    peer_silence_ms: u32,
 ) -> Result<Vec<Dialed>> {
     let mut dials = tokio::task::JoinSet::new();
     for (core, peer) in peers {
@@ -646,7 +654,8 @@ async fn dial_all(
             };
             let address = (host.as_str(), peer.address.1);
             let to = (peer.task_manager_id.as_str(), peer.core);
-            match connections::connect(address, &cluster_id, (&id, core), to).await {
+            let me = (id.as_str(), core);
+            match connections::connect(address, &cluster_id, me, to, peer_silence_ms).await {
                 Ok(socket) => Ok(Dialed { core, peer, socket }),
                 Err(why) => Err(Error::peer_lost(&peer.task_manager_id, why)),
             }

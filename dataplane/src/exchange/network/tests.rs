@@ -237,3 +237,37 @@ fn a_network_that_ends_in_mid_flow_leaves_no_buffer_behind() {
         assert_eq!(pool.used(), 0);
     }
 }
+
+/// The bound is the promise: no system call, and nothing per connection.
+#[test]
+fn an_idle_sweep_costs_the_same_with_64_connections_as_with_2() {
+    let options = modes()[0];
+    let mut peers = Vec::new();
+    let mut connected = |count: u64| {
+        let (mut network, bell) = network(options);
+        for id in 0..count {
+            let (peer, socket) = pair();
+            peers.push(peer);
+            network.attach(id, socket, Direction::Incoming, "there".into());
+        }
+        until(&mut [&mut network], |networks| !networks[0].sweep());
+        (network, bell)
+    };
+    let (mut few, _bell) = connected(2);
+    let (mut many, _other) = connected(64);
+    let time = |network: &mut Network| {
+        let start = Instant::now();
+        for _ in 0..20_000 {
+            assert!(!std::hint::black_box(&mut *network).sweep());
+        }
+        start.elapsed().as_secs_f64() / 20_000.0 * 1e9
+    };
+    // The best of many alternating rounds: what others do to this machine only adds.
+    let (mut best_few, mut best_many) = (f64::MAX, f64::MAX);
+    for _ in 0..50 {
+        best_few = best_few.min(time(&mut few));
+        best_many = best_many.min(time(&mut many));
+    }
+    eprintln!("an idle sweep: {best_few:.1} ns with 2 connections, {best_many:.1} ns with 64");
+    assert!(best_many < 1.2 * best_few);
+}
