@@ -3,8 +3,8 @@
 //! Owns: the numbers. Invariant: each queue, buffer and wait of this crate has its bound here.
 //! Left out: bounds of the control plane (in its own crate).
 
-/// Size of a pooled buffer: Flink's segment size; the measured plateau of socket throughput is 16–64 KiB.
-pub const BUFFER_BYTES: usize = 32 << 10;
+/// Size of a pooled buffer. The control plane counts in it too.
+pub use ringflow_schemas::network::BUFFER_BYTES;
 
 /// Alignment of elements in a buffer.
 pub const ELEMENT_ALIGN: usize = 8;

@@ -27,10 +27,12 @@ pub struct SubtaskMetrics {
     pub buffers_out: Cell<u64>,
     /// Time in which the subtask worked.
     pub busy_ns: Cell<u64>,
-    /// Time in which it had nothing to do.
+    /// Time in which it had nothing to do and its core slept or ran other subtasks.
     pub idle_ns: Cell<u64>,
     /// Time in which its outputs were full.
     pub backpressured_ns: Cell<u64>,
+    /// Time in which it had nothing to do while its core kept looking for work.
+    pub spinning_ns: Cell<u64>,
     /// Records behind the watermark that no window took.
     pub late_records_dropped: Cell<u64>,
     /// Payloads from outside that were no valid record.
@@ -59,6 +61,7 @@ impl Default for SubtaskMetrics {
             busy_ns: zero(),
             idle_ns: zero(),
             backpressured_ns: zero(),
+            spinning_ns: zero(),
             late_records_dropped: zero(),
             bad_records: zero(),
             source_records: zero(),

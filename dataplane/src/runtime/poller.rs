@@ -489,6 +489,7 @@ fn snapshot(
         metrics.busy_ns.get(),
         metrics.idle_ns.get(),
         metrics.backpressured_ns.get(),
+        metrics.spinning_ns.get(),
         metrics.late_records_dropped.get(),
         metrics.bad_records.get(),
         metrics.source_records.get(),

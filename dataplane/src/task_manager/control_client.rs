@@ -264,7 +264,7 @@ impl ControlClient {
                     if let Some((_, silence)) = &joined && heard.elapsed() > *silence {
                         break Session::Lost(format!("silent for {} ms", heard.elapsed().as_millis()));
                     }
-                    say(&outbound, messages::heartbeat(&self.reports().await));
+                    say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
                 },
                 reason = &mut *stopped => {
                     let reason = reason.unwrap_or_else(|_| "shutdown".to_owned());
@@ -328,6 +328,14 @@ impl ControlClient {
             }));
         }
         tasks
+    }
+
+    /// Buffers in use and in all, over the pools of all cores.
+    fn buffers(&self) -> (u64, u64) {
+        let pools = self.cores.iter().map(CoreHandle::pool);
+        pools.fold((0, 0), |(used, total), pool| {
+            (used + pool.used() as u64, total + pool.capacity() as u64)
+        })
     }
 
     async fn reports(&self) -> Vec<SubtaskSnapshot> {

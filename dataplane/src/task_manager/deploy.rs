@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ringflow_schemas::control as wire_format;
 use ringflow_schemas::graph::{OperatorKind, Partitioner as WirePartitioner, StreamGraph};
 use ringflow_schemas::id::ExecutionAttemptId;
+use ringflow_schemas::network::{CREDIT_MAX, ROAD_BUFFERS_MAX};
 use ringflow_schemas::rpc::{FromJobManager, Message};
 
 use crate::error::{Error, Result};
@@ -44,12 +45,24 @@ struct Channel {
     peer: Peer,
 }
 
+/// A channel that ends here.
+#[derive(Debug)]
+struct Input {
+    channel: Channel,
+    /// Frames that the consumer grants a peer in another process; 1..=`CREDIT_MAX`.
+    #[expect(dead_code, reason = "the exchange grants a constant until its credit is per channel")]
+    credit: u32,
+}
+
 #[derive(Debug)]
 struct Output {
     edge: u32,
     operator: u32,
     partitioner: WirePartitioner,
     max_parallelism: u32,
+    /// Filled buffers that may wait on the road of each channel; 1..=`ROAD_BUFFERS_MAX`.
+    #[expect(dead_code, reason = "the exchange's roads have a constant length until it is per channel")]
+    road_buffers: u32,
     channels: Vec<Channel>,
 }
 
@@ -64,7 +77,7 @@ pub struct SubtaskPlan {
     max_parallelism: u32,
     operators: Vec<u32>,
     chained: Vec<(u32, u32)>,
-    inputs: Vec<Channel>,
+    inputs: Vec<Input>,
     outputs: Vec<Output>,
     splits: Vec<SplitAssignment>,
 }
@@ -186,23 +199,31 @@ fn read_subtask(
             ),
         },
     };
-    let inputs = subtask.inputs().iter().flat_map(|gate| {
-        gate.channels()
-            .iter()
-            .map(move |descriptor| channel(gate.edge(), descriptor))
-            .collect::<Vec<_>>()
-    });
-    let outputs = subtask.outputs().iter().map(|output| Output {
-        edge: output.edge(),
-        operator: output.operator(),
-        partitioner: output.partitioner(),
-        max_parallelism: output.max_parallelism(),
-        channels: output
-            .channels()
-            .iter()
-            .map(|descriptor| channel(output.edge(), descriptor))
-            .collect(),
-    });
+    let mut inputs = Vec::new();
+    for gate in subtask.inputs() {
+        let credit = within("credit", gate.credit(), CREDIT_MAX, gate.edge())?;
+        let channels = gate.channels().iter();
+        inputs.extend(channels.map(|descriptor| Input {
+            channel: channel(gate.edge(), descriptor),
+            credit,
+        }));
+    }
+    let mut outputs = Vec::new();
+    for output in subtask.outputs() {
+        let road_buffers = output.road_buffers();
+        outputs.push(Output {
+            edge: output.edge(),
+            operator: output.operator(),
+            partitioner: output.partitioner(),
+            max_parallelism: output.max_parallelism(),
+            road_buffers: within("road_buffers", road_buffers, ROAD_BUFFERS_MAX, output.edge())?,
+            channels: output
+                .channels()
+                .iter()
+                .map(|descriptor| channel(output.edge(), descriptor))
+                .collect(),
+        });
+    }
     let splits = subtask
         .splits()
         .into_iter()
@@ -218,10 +239,20 @@ fn read_subtask(
         max_parallelism: subtask.max_parallelism(),
         operators,
         chained,
-        inputs: inputs.collect(),
-        outputs: outputs.collect(),
+        inputs,
+        outputs,
         splits: splits.collect(),
     })
+}
+
+/// A number of buffers of edge `edge`, 1..=`most`.
+fn within(what: &str, count: u32, most: u32, edge: u32) -> Result<u32> {
+    if (1..=most).contains(&count) {
+        return Ok(count);
+    }
+    Err(Error::deployment(format!(
+        "{what} {count} of edge {edge} is not within 1..={most}: JobManager and TaskManager must be of one version"
+    )))
 }
 
 /// The code of one subtask, built.
@@ -419,7 +450,7 @@ impl Wire<'_> {
             )
         } else {
             let mut inputs = Vec::new();
-            for channel in &plan.inputs {
+            for Input { channel, .. } in &plan.inputs {
                 inputs.push((
                     self.receiver(channel)?,
                     channel.peer.task_manager_id.clone(),

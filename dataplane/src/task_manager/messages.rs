@@ -78,9 +78,12 @@ pub fn register(
     })
 }
 
-/// We live, and this is what the subtasks have counted.
+/// We live, this is what the subtasks have counted, and so many buffers of all pools are in use, of so many.
 #[must_use]
-pub fn heartbeat(snapshots: &[SubtaskSnapshot]) -> Message<FromTaskManager> {
+pub fn heartbeat(
+    snapshots: &[SubtaskSnapshot],
+    (buffers_used, buffers_total): (u64, u64),
+) -> Message<FromTaskManager> {
     message(wire::TaskManagerPayload::Heartbeat, |builder| {
         let reports: Vec<_> = snapshots
             .iter()
@@ -92,6 +95,8 @@ pub fn heartbeat(snapshots: &[SubtaskSnapshot]) -> Message<FromTaskManager> {
             process_cpu_ns: process_cpu_ns(),
             free_memory_bytes: memory.freeram * u64::from(memory.mem_unit),
             subtasks: Some(subtasks),
+            network_buffers_used: buffers_used,
+            network_buffers_total: buffers_total,
         };
         wire::Heartbeat::create(builder, &args).as_union_value()
     })

@@ -2172,10 +2172,10 @@ impl<'a> SlotDescription {
 // struct SubtaskCounters, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-pub struct SubtaskCounters(pub [u8; 112]);
+pub struct SubtaskCounters(pub [u8; 120]);
 impl Default for SubtaskCounters { 
   fn default() -> Self { 
-    Self([0; 112])
+    Self([0; 120])
   }
 }
 impl ::core::fmt::Debug for SubtaskCounters {
@@ -2189,6 +2189,7 @@ impl ::core::fmt::Debug for SubtaskCounters {
       .field("busy_ns", &self.busy_ns())
       .field("idle_ns", &self.idle_ns())
       .field("backpressured_ns", &self.backpressured_ns())
+      .field("spinning_ns", &self.spinning_ns())
       .field("late_records_dropped", &self.late_records_dropped())
       .field("bad_records", &self.bad_records())
       .field("source_records", &self.source_records())
@@ -2247,6 +2248,7 @@ impl<'a> SubtaskCounters {
     busy_ns: u64,
     idle_ns: u64,
     backpressured_ns: u64,
+    spinning_ns: u64,
     late_records_dropped: u64,
     bad_records: u64,
     source_records: u64,
@@ -2254,7 +2256,7 @@ impl<'a> SubtaskCounters {
     bytes_copied: u64,
     pending_records: u64,
   ) -> Self {
-    let mut s = Self([0; 112]);
+    let mut s = Self([0; 120]);
     s.set_records_in(records_in);
     s.set_records_out(records_out);
     s.set_bytes_in(bytes_in);
@@ -2263,6 +2265,7 @@ impl<'a> SubtaskCounters {
     s.set_busy_ns(busy_ns);
     s.set_idle_ns(idle_ns);
     s.set_backpressured_ns(backpressured_ns);
+    s.set_spinning_ns(spinning_ns);
     s.set_late_records_dropped(late_records_dropped);
     s.set_bad_records(bad_records);
     s.set_source_records(source_records);
@@ -2504,7 +2507,7 @@ impl<'a> SubtaskCounters {
     }
   }
 
-  pub fn late_records_dropped(&self) -> u64 {
+  pub fn spinning_ns(&self) -> u64 {
     let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
     // Safety:
     // Created from a valid Table for this object
@@ -2512,6 +2515,35 @@ impl<'a> SubtaskCounters {
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
         self.0[64..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_spinning_ns(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[64..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn late_records_dropped(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[72..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2527,7 +2559,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[64..].as_mut_ptr(),
+        self.0[72..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -2540,7 +2572,7 @@ impl<'a> SubtaskCounters {
     // Which contains a valid value in this slot
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
-        self.0[72..].as_ptr(),
+        self.0[80..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2556,7 +2588,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[72..].as_mut_ptr(),
+        self.0[80..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -2569,7 +2601,7 @@ impl<'a> SubtaskCounters {
     // Which contains a valid value in this slot
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
-        self.0[80..].as_ptr(),
+        self.0[88..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2585,7 +2617,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[80..].as_mut_ptr(),
+        self.0[88..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -2598,7 +2630,7 @@ impl<'a> SubtaskCounters {
     // Which contains a valid value in this slot
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
-        self.0[88..].as_ptr(),
+        self.0[96..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2614,7 +2646,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[88..].as_mut_ptr(),
+        self.0[96..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -2627,7 +2659,7 @@ impl<'a> SubtaskCounters {
     // Which contains a valid value in this slot
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
-        self.0[96..].as_ptr(),
+        self.0[104..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2643,7 +2675,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[96..].as_mut_ptr(),
+        self.0[104..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -2656,7 +2688,7 @@ impl<'a> SubtaskCounters {
     // Which contains a valid value in this slot
     ::flatbuffers::EndianScalar::from_little_endian(unsafe {
       ::core::ptr::copy_nonoverlapping(
-        self.0[104..].as_ptr(),
+        self.0[112..].as_ptr(),
         mem.as_mut_ptr() as *mut u8,
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
@@ -2672,7 +2704,7 @@ impl<'a> SubtaskCounters {
     unsafe {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
-        self.0[104..].as_mut_ptr(),
+        self.0[112..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -3546,6 +3578,8 @@ impl<'a> Heartbeat<'a> {
   pub const VT_PROCESS_CPU_NS: ::flatbuffers::VOffsetT = 4;
   pub const VT_FREE_MEMORY_BYTES: ::flatbuffers::VOffsetT = 6;
   pub const VT_SUBTASKS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_NETWORK_BUFFERS_USED: ::flatbuffers::VOffsetT = 10;
+  pub const VT_NETWORK_BUFFERS_TOTAL: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3557,6 +3591,8 @@ impl<'a> Heartbeat<'a> {
     args: &'args HeartbeatArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Heartbeat<'bldr>> {
     let mut builder = HeartbeatBuilder::new(_fbb);
+    builder.add_network_buffers_total(args.network_buffers_total);
+    builder.add_network_buffers_used(args.network_buffers_used);
     builder.add_free_memory_bytes(args.free_memory_bytes);
     builder.add_process_cpu_ns(args.process_cpu_ns);
     if let Some(x) = args.subtasks { builder.add_subtasks(x); }
@@ -3585,6 +3621,20 @@ impl<'a> Heartbeat<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SubtaskReport>>>>(Heartbeat::VT_SUBTASKS, None)}
   }
+  #[inline]
+  pub fn network_buffers_used(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Heartbeat::VT_NETWORK_BUFFERS_USED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn network_buffers_total(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Heartbeat::VT_NETWORK_BUFFERS_TOTAL, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Heartbeat<'_> {
@@ -3596,6 +3646,8 @@ impl ::flatbuffers::Verifiable for Heartbeat<'_> {
      .visit_field::<u64>("process_cpu_ns", Self::VT_PROCESS_CPU_NS, false)?
      .visit_field::<u64>("free_memory_bytes", Self::VT_FREE_MEMORY_BYTES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<SubtaskReport>>>>("subtasks", Self::VT_SUBTASKS, false)?
+     .visit_field::<u64>("network_buffers_used", Self::VT_NETWORK_BUFFERS_USED, false)?
+     .visit_field::<u64>("network_buffers_total", Self::VT_NETWORK_BUFFERS_TOTAL, false)?
      .finish();
     Ok(())
   }
@@ -3604,6 +3656,8 @@ pub struct HeartbeatArgs<'a> {
     pub process_cpu_ns: u64,
     pub free_memory_bytes: u64,
     pub subtasks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SubtaskReport<'a>>>>>,
+    pub network_buffers_used: u64,
+    pub network_buffers_total: u64,
 }
 impl<'a> Default for HeartbeatArgs<'a> {
   #[inline]
@@ -3612,6 +3666,8 @@ impl<'a> Default for HeartbeatArgs<'a> {
       process_cpu_ns: 0,
       free_memory_bytes: 0,
       subtasks: None,
+      network_buffers_used: 0,
+      network_buffers_total: 0,
     }
   }
 }
@@ -3634,6 +3690,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HeartbeatBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Heartbeat::VT_SUBTASKS, subtasks);
   }
   #[inline]
+  pub fn add_network_buffers_used(&mut self, network_buffers_used: u64) {
+    self.fbb_.push_slot::<u64>(Heartbeat::VT_NETWORK_BUFFERS_USED, network_buffers_used, 0);
+  }
+  #[inline]
+  pub fn add_network_buffers_total(&mut self, network_buffers_total: u64) {
+    self.fbb_.push_slot::<u64>(Heartbeat::VT_NETWORK_BUFFERS_TOTAL, network_buffers_total, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HeartbeatBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     HeartbeatBuilder {
@@ -3654,6 +3718,8 @@ impl ::core::fmt::Debug for Heartbeat<'_> {
       ds.field("process_cpu_ns", &self.process_cpu_ns());
       ds.field("free_memory_bytes", &self.free_memory_bytes());
       ds.field("subtasks", &self.subtasks());
+      ds.field("network_buffers_used", &self.network_buffers_used());
+      ds.field("network_buffers_total", &self.network_buffers_total());
       ds.finish()
   }
 }
@@ -4577,6 +4643,7 @@ impl<'a> InputGateDescriptor<'a> {
   pub const VT_EDGE: ::flatbuffers::VOffsetT = 4;
   pub const VT_OPERATOR: ::flatbuffers::VOffsetT = 6;
   pub const VT_CHANNELS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CREDIT: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4588,6 +4655,7 @@ impl<'a> InputGateDescriptor<'a> {
     args: &'args InputGateDescriptorArgs<'args>
   ) -> ::flatbuffers::WIPOffset<InputGateDescriptor<'bldr>> {
     let mut builder = InputGateDescriptorBuilder::new(_fbb);
+    builder.add_credit(args.credit);
     if let Some(x) = args.channels { builder.add_channels(x); }
     builder.add_operator(args.operator);
     builder.add_edge(args.edge);
@@ -4616,6 +4684,13 @@ impl<'a> InputGateDescriptor<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ChannelDescriptor>>>>(InputGateDescriptor::VT_CHANNELS, None).unwrap()}
   }
+  #[inline]
+  pub fn credit(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(InputGateDescriptor::VT_CREDIT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for InputGateDescriptor<'_> {
@@ -4627,6 +4702,7 @@ impl ::flatbuffers::Verifiable for InputGateDescriptor<'_> {
      .visit_field::<u32>("edge", Self::VT_EDGE, false)?
      .visit_field::<u32>("operator", Self::VT_OPERATOR, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ChannelDescriptor>>>>("channels", Self::VT_CHANNELS, true)?
+     .visit_field::<u32>("credit", Self::VT_CREDIT, false)?
      .finish();
     Ok(())
   }
@@ -4635,6 +4711,7 @@ pub struct InputGateDescriptorArgs<'a> {
     pub edge: u32,
     pub operator: u32,
     pub channels: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ChannelDescriptor<'a>>>>>,
+    pub credit: u32,
 }
 impl<'a> Default for InputGateDescriptorArgs<'a> {
   #[inline]
@@ -4643,6 +4720,7 @@ impl<'a> Default for InputGateDescriptorArgs<'a> {
       edge: 0,
       operator: 0,
       channels: None, // required field
+      credit: 0,
     }
   }
 }
@@ -4663,6 +4741,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> InputGateDescriptorBuilder<'a
   #[inline]
   pub fn add_channels(&mut self, channels: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<ChannelDescriptor<'b >>>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(InputGateDescriptor::VT_CHANNELS, channels);
+  }
+  #[inline]
+  pub fn add_credit(&mut self, credit: u32) {
+    self.fbb_.push_slot::<u32>(InputGateDescriptor::VT_CREDIT, credit, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> InputGateDescriptorBuilder<'a, 'b, A> {
@@ -4686,6 +4768,7 @@ impl ::core::fmt::Debug for InputGateDescriptor<'_> {
       ds.field("edge", &self.edge());
       ds.field("operator", &self.operator());
       ds.field("channels", &self.channels());
+      ds.field("credit", &self.credit());
       ds.finish()
   }
 }
@@ -4710,6 +4793,7 @@ impl<'a> ResultPartitionDescriptor<'a> {
   pub const VT_PARTITIONER: ::flatbuffers::VOffsetT = 8;
   pub const VT_CHANNELS: ::flatbuffers::VOffsetT = 10;
   pub const VT_MAX_PARALLELISM: ::flatbuffers::VOffsetT = 12;
+  pub const VT_ROAD_BUFFERS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4721,6 +4805,7 @@ impl<'a> ResultPartitionDescriptor<'a> {
     args: &'args ResultPartitionDescriptorArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ResultPartitionDescriptor<'bldr>> {
     let mut builder = ResultPartitionDescriptorBuilder::new(_fbb);
+    builder.add_road_buffers(args.road_buffers);
     builder.add_max_parallelism(args.max_parallelism);
     if let Some(x) = args.channels { builder.add_channels(x); }
     builder.add_operator(args.operator);
@@ -4765,6 +4850,13 @@ impl<'a> ResultPartitionDescriptor<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(ResultPartitionDescriptor::VT_MAX_PARALLELISM, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn road_buffers(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ResultPartitionDescriptor::VT_ROAD_BUFFERS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ResultPartitionDescriptor<'_> {
@@ -4778,6 +4870,7 @@ impl ::flatbuffers::Verifiable for ResultPartitionDescriptor<'_> {
      .visit_field::<super::graph::Partitioner>("partitioner", Self::VT_PARTITIONER, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ChannelDescriptor>>>>("channels", Self::VT_CHANNELS, true)?
      .visit_field::<u32>("max_parallelism", Self::VT_MAX_PARALLELISM, false)?
+     .visit_field::<u32>("road_buffers", Self::VT_ROAD_BUFFERS, false)?
      .finish();
     Ok(())
   }
@@ -4788,6 +4881,7 @@ pub struct ResultPartitionDescriptorArgs<'a> {
     pub partitioner: super::graph::Partitioner,
     pub channels: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ChannelDescriptor<'a>>>>>,
     pub max_parallelism: u32,
+    pub road_buffers: u32,
 }
 impl<'a> Default for ResultPartitionDescriptorArgs<'a> {
   #[inline]
@@ -4798,6 +4892,7 @@ impl<'a> Default for ResultPartitionDescriptorArgs<'a> {
       partitioner: super::graph::Partitioner::Forward,
       channels: None, // required field
       max_parallelism: 0,
+      road_buffers: 0,
     }
   }
 }
@@ -4828,6 +4923,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ResultPartitionDescriptorBuil
     self.fbb_.push_slot::<u32>(ResultPartitionDescriptor::VT_MAX_PARALLELISM, max_parallelism, 0);
   }
   #[inline]
+  pub fn add_road_buffers(&mut self, road_buffers: u32) {
+    self.fbb_.push_slot::<u32>(ResultPartitionDescriptor::VT_ROAD_BUFFERS, road_buffers, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ResultPartitionDescriptorBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ResultPartitionDescriptorBuilder {
@@ -4851,6 +4950,7 @@ impl ::core::fmt::Debug for ResultPartitionDescriptor<'_> {
       ds.field("partitioner", &self.partitioner());
       ds.field("channels", &self.channels());
       ds.field("max_parallelism", &self.max_parallelism());
+      ds.field("road_buffers", &self.road_buffers());
       ds.finish()
   }
 }
