@@ -161,6 +161,8 @@ pub struct InputGate {
     pub edge: u32,
     /// Operator that reads it.
     pub operator: u32,
+    /// Frames granted to each channel from another process.
+    pub credit: u32,
     /// One per producer.
     pub channels: Vec<Channel>,
 }
@@ -176,6 +178,8 @@ pub struct ResultPartition {
     pub partitioner: Partitioner,
     /// Key groups of the consumer.
     pub max_parallelism: u32,
+    /// Filled buffers that may wait on the road of each channel.
+    pub road_buffers: u32,
     /// One per consumer.
     pub channels: Vec<Channel>,
 }

@@ -45,8 +45,12 @@ pub struct EngineConfig {
 #[derive(Debug)]
 struct Waiting {
     job: JobId,
+    /// When it fails for want of slots.
+    expires_at: Timestamp,
     /// The set of free slots that was last tried, and whether it counted as stable then.
     tried: Option<(u64, bool)>,
+    /// There were slots at the last try, but jobs that are ending still held the buffers.
+    shortage: Option<String>,
 }
 
 /// The control plane.
@@ -59,6 +63,7 @@ pub struct Engine {
     /// Jobs that ended, the first first.
     ended: VecDeque<JobId>,
     submissions: u64,
+    ticked_at: Option<Timestamp>,
 }
 
 impl Engine {
@@ -72,6 +77,7 @@ impl Engine {
             waiting: VecDeque::new(),
             ended: VecDeque::new(),
             submissions: 0,
+            ticked_at: None,
         }
     }
 
@@ -121,6 +127,7 @@ impl Engine {
     pub fn check(&self) -> Result<(), String> {
         invariants::check_jobs(self.jobs.values())?;
         invariants::check_slots(&self.jobs, &self.cluster)?;
+        invariants::check_buffers(&self.jobs, &self.cluster)?;
         let live = self
             .jobs
             .values()

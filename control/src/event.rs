@@ -115,6 +115,10 @@ pub struct Heartbeat {
     pub process_cpu_ns: u64,
     /// Free memory of its host.
     pub free_memory_bytes: u64,
+    /// Exchange buffers in use, over all data cores.
+    pub network_buffers_used: u64,
+    /// All of them.
+    pub network_buffers_total: u64,
     /// A report of each running attempt.
     pub subtasks: Vec<SubtaskReport>,
 }
@@ -134,6 +138,7 @@ pub struct SubtaskCounters {
     pub busy_ns: u64,
     pub idle_ns: u64,
     pub backpressured_ns: u64,
+    pub spinning_ns: u64,
     pub late_records_dropped: u64,
     pub bad_records: u64,
     pub source_records: u64,

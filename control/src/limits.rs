@@ -87,11 +87,17 @@ pub const CONNECTIONS_MAX: usize = 2 * TASK_MANAGERS_MAX;
 pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the engine looks at its deadlines (runtime): a tenth of the shortest of them, [`ROOT_CAUSE_HOLD`].
 pub const TICK: Duration = Duration::from_millis(100);
+/// A tick that comes this long after the one before shows that the JobManager itself stood still (engine): ten ticks,
+/// a fifth of the default heartbeat timeout.
+pub const TICK_LATE: Duration = Duration::from_secs(1);
 /// How long an orderly shutdown waits for open connections (runtime).
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// REST clients connected at a time: each may hold one submitted graph (4 MiB) while it is slow, 256 MiB in all.
 pub const REST_CONNECTIONS_MAX: usize = 64;
+
+/// Ranges of subtasks that one request for metrics may name: each subtask is compared with each.
+pub const SUBTASK_RANGES_MAX: usize = 64;
 
 /// How long a REST client may take for its headers.
 pub const REST_HEADER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -36,7 +36,10 @@ pub struct NetworkLevel {
 
 /// The levels a job may run at, the most generous first: each halves the one before.
 pub const NETWORK_LEVELS: [NetworkLevel; 4] = [
-    NetworkLevel { road: 8, credit: 16 },
+    NetworkLevel {
+        road: 8,
+        credit: 16,
+    },
     NetworkLevel { road: 4, credit: 8 },
     NetworkLevel { road: 2, credit: 4 },
     NetworkLevel { road: 1, credit: 2 },
@@ -125,7 +128,10 @@ pub fn check_network_memory(bytes: u64, cores: u32) -> Result<(), String> {
 }
 
 const _: () = assert!((RECEIVE_BUFFERS as usize * BUFFER_BYTES).is_multiple_of(1 << 20));
-const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two(), "the kernel's buffer rings are");
+const _: () = assert!(
+    RECEIVE_BUFFERS.is_power_of_two(),
+    "the kernel's buffer rings are"
+);
 
 #[cfg(test)]
 mod tests {
@@ -135,12 +141,7 @@ mod tests {
     fn the_sums_are_those_of_the_table_above() {
         let per_channel: Vec<(u32, u32)> = NETWORK_LEVELS
             .iter()
-            .map(|level| {
-                (
-                    level.subpartition_buffers(),
-                    level.remote_channel_buffers(),
-                )
-            })
+            .map(|level| (level.subpartition_buffers(), level.remote_channel_buffers()))
             .collect();
         assert_eq!(per_channel, [(11, 21), (7, 13), (5, 9), (4, 5)]);
         let channels = CoreChannels {

@@ -1,8 +1,11 @@
 //! What a registration must be before it is believed.
 //!
-//! Owns: the refusals. Invariant: behind [`check`], slot numbers are unique and every slot's core has a data port.
+//! Owns: the refusals. Invariant: behind [`check`], slot numbers are unique, every slot's core has a data port and every
+//! core the buffers to receive.
 
 use std::collections::BTreeSet;
+
+use ringflow_schemas::network::check_network_memory;
 
 use crate::event::Registration;
 use crate::limits;
@@ -37,6 +40,9 @@ pub(crate) fn check(registration: &Registration, version: &str) -> Result<(), St
             limits::CORES_PER_TASK_MANAGER_MAX
         ));
     }
+    let core_count = u32::try_from(cores).unwrap_or(u32::MAX);
+    check_network_memory(registration.network_memory_bytes, core_count)
+        .map_err(|reason| format!("TaskManager {id}: {reason}"))?;
     let slots = registration.slots.len();
     if slots == 0 || slots > limits::SLOTS_PER_TASK_MANAGER_MAX {
         return Err(format!(

@@ -1,10 +1,12 @@
-//! Who is registered, when they were last heard, and which of their slots are taken.
+//! Who is registered, when they were last heard, and which of their slots and buffers are taken.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_schemas::id::JobId;
 
+use super::NetworkMemory;
 use crate::event::{ConnectionId, Registration};
 use crate::time::Timestamp;
 
@@ -13,6 +15,13 @@ use crate::time::Timestamp;
 pub(crate) struct SlotId {
     pub(crate) connection: ConnectionId,
     pub(crate) slot: u32,
+}
+
+/// One data core of one incarnation of a TaskManager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CoreId {
+    pub(crate) connection: ConnectionId,
+    pub(crate) core: u32,
 }
 
 /// What others need to reach or name a TaskManager; outlives its registration.
@@ -80,6 +89,9 @@ pub(crate) struct TaskManager {
     pub(crate) heard_at: Timestamp,
     pub(crate) process_cpu_ns: Option<u64>,
     pub(crate) free_memory_bytes: u64,
+    pub(crate) network: NetworkMemory,
+    /// Buffers in use and in all, as it last told.
+    pub(crate) buffers: Option<(u64, u64)>,
 }
 
 impl TaskManager {
@@ -122,6 +134,7 @@ impl TaskManagers {
             .collect();
         slots.sort_by_key(|slot| slot.slot);
         let free_memory_bytes = registration.free_memory_bytes;
+        let network = NetworkMemory::new(&registration);
         self.members.insert(
             connection,
             TaskManager {
@@ -131,6 +144,8 @@ impl TaskManagers {
                 heard_at: now,
                 process_cpu_ns: None,
                 free_memory_bytes,
+                network,
+                buffers: None,
             },
         );
         self.changed(now);
@@ -181,6 +196,39 @@ impl TaskManagers {
         self.members.values().map(TaskManager::free_slots).sum()
     }
 
+    /// The core that runs `slot`.
+    pub(crate) fn core_of(&self, slot: SlotId) -> Option<CoreId> {
+        let member = self.get(slot.connection)?;
+        let at = member
+            .slots
+            .binary_search_by_key(&slot.slot, |slot| slot.slot)
+            .ok()?;
+        Some(CoreId {
+            connection: slot.connection,
+            core: member.slots.get(at)?.core,
+        })
+    }
+
+    /// Buffers of `core` that jobs may share.
+    pub(crate) fn buffers_for_jobs(&self, core: CoreId) -> u64 {
+        self.get(core.connection)
+            .map_or(0, |member| member.network.for_jobs())
+    }
+
+    /// Buffers of `core` held by the jobs that `of` names.
+    pub(crate) fn buffers_held(&self, core: CoreId, of: impl Fn(JobId) -> bool) -> u64 {
+        self.get(core.connection)
+            .map_or(0, |member| member.network.held(core.core, of))
+    }
+
+    /// Moves the moments from which deadlines run, when nobody looked at them for `gap`.
+    pub(crate) fn stood_still(&mut self, now: Timestamp, gap: Duration) {
+        for member in self.members.values_mut() {
+            member.heard_at = member.heard_at.after(gap).min(now);
+        }
+        self.changed_at = self.changed_at.after(gap).min(now);
+    }
+
     /// Counts changes of the set of free slots: a scheduler that failed at this version need not try again.
     pub(crate) fn version(&self) -> u64 {
         self.version
@@ -217,8 +265,13 @@ impl TaskManagers {
         taken
     }
 
-    /// One subtask of `job` in `slot` is terminal. Slots of a lost TaskManager are gone already.
+    /// One subtask of `job` in `slot` is terminal. Slots and buffers of a lost TaskManager are gone already.
+    ///
+    /// The subtask that gives back the job's buffers is the last of its slot too, so `version` counts both.
     pub(crate) fn release(&mut self, now: Timestamp, slot: SlotId, job: JobId) {
+        if let Some(member) = self.members.get_mut(&slot.connection) {
+            member.network.subtask_ended(job);
+        }
         let Some(slot) = self.slot_mut(slot) else {
             return;
         };

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringflow_schemas::id::JobId;
+use ringflow_schemas::network::NetworkLevel;
 
 use crate::command::{Channel, Deployment, InputGate, ResultPartition, SubtaskDescriptor};
 use crate::event::ConnectionId;
@@ -19,12 +20,13 @@ use crate::graph::stream_graph::SourceSplit;
 use crate::graph::wiring;
 use crate::submit::splits;
 
-/// What each TaskManager runs. Executions without a placement are left out; there are none when a job is deployed.
+/// What each TaskManager runs, all channels at `level`. Executions without a placement are left out; there are none when a job is deployed.
 pub(crate) fn deployments(
     job: JobId,
     graph: &Arc<StreamGraph>,
     job_graph: &JobGraph,
     executions: &ExecutionGraph,
+    level: NetworkLevel,
 ) -> BTreeMap<ConnectionId, Deployment> {
     let mut deployments = BTreeMap::new();
     for (index, vertex) in (0u32..).zip(&job_graph.vertices) {
@@ -42,6 +44,7 @@ pub(crate) fn deployments(
                 job_graph,
                 executions,
                 execution,
+                level,
             };
             deployments
                 .entry(placement.slot.connection)
@@ -62,6 +65,7 @@ struct Wiring<'a> {
     job_graph: &'a JobGraph,
     executions: &'a ExecutionGraph,
     execution: &'a Execution,
+    level: NetworkLevel,
 }
 
 impl Wiring<'_> {
@@ -122,6 +126,7 @@ impl Wiring<'_> {
         InputGate {
             edge: edge.edge,
             operator: edge.target_operator,
+            credit: self.level.credit,
             channels,
         }
     }
@@ -157,6 +162,7 @@ impl Wiring<'_> {
             operator: edge.source_operator,
             partitioner: edge.partitioner,
             max_parallelism: self.job_graph.vertices[edge.consumer as usize].max_parallelism,
+            road_buffers: self.level.road,
             channels,
         }
     }

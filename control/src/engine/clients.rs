@@ -8,6 +8,7 @@ use super::{Engine, Waiting, plural};
 use crate::command::{CancelAnswer, Command};
 use crate::graph::StreamGraph;
 use crate::limits;
+use crate::schedule::Fit;
 use crate::submit::{self, Plan, Rejected};
 use crate::supervise::JobStatus;
 use crate::supervise::effects::Effects;
@@ -22,6 +23,8 @@ impl Engine {
         graph: Arc<StreamGraph>,
         effects: &mut Effects,
     ) {
+        // Who came first chooses first: what is free now is this job's to take.
+        self.schedule(now, effects);
         let answer = self.accept(now, job, graph, effects);
         effects
             .commands
@@ -47,13 +50,16 @@ impl Engine {
         }
         let plan = submit::plan(&graph, self.slots_to_plan_with())?;
         self.check_slots(&plan)?;
+        self.check_buffers(&plan)?;
         self.submissions += 1;
         let job = Job::new(id, self.submissions, graph, plan, now, effects);
         let warnings = job.warnings.clone();
         self.jobs.insert(id, job);
         self.waiting.push_back(Waiting {
             job: id,
+            expires_at: now.after(self.config.slot_request_timeout),
             tried: None,
+            shortage: None,
         });
         Ok(warnings)
     }
@@ -102,6 +108,15 @@ impl Engine {
             plural(self.cluster.len(), "TaskManager"),
             if free == 1 { "is" } else { "are" },
         )))
+    }
+
+    /// Refuses a job that could start now, were there buffers for its channels.
+    fn check_buffers(&self, plan: &Plan) -> Result<(), Rejected> {
+        match self.seat(&plan.job_graph).map(|seating| self.fit(&seating)) {
+            Some(Fit::No(shortage)) => Err(Rejected::because(shortage.to_string())),
+            // It waits for slots, or for buffers that are on their way back: what it needs is known when it gets them.
+            None | Some(Fit::At(_) | Fit::Later(_)) => Ok(()),
+        }
     }
 
     pub(super) fn on_cancel(&mut self, now: Timestamp, id: JobId, effects: &mut Effects) {

@@ -133,6 +133,10 @@ impl Engine {
         if let Some(member) = self.cluster.get_mut(connection) {
             member.process_cpu_ns = Some(heartbeat.process_cpu_ns);
             member.free_memory_bytes = heartbeat.free_memory_bytes;
+            member.buffers = Some((
+                heartbeat.network_buffers_used,
+                heartbeat.network_buffers_total,
+            ));
         }
         for job in self.jobs.values_mut() {
             job.observe_cpu(connection, heartbeat.process_cpu_ns);

@@ -1,6 +1,7 @@
 //! Stories: what happens to jobs and TaskManagers, step by step.
 
 use ringflow_schemas::id::ExecutionAttemptId;
+use ringflow_schemas::network::{self, NETWORK_LEVELS, NetworkLevel};
 use ringflow_schemas::rpc::{self, Message};
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::graph::StreamGraph;
 use crate::graph::stream_graph::Partitioner as P;
 use crate::graph::testing::{graph, splits};
 use crate::submit::Rejected;
+
+mod buffers;
 
 struct Cluster {
     engine: Engine,
@@ -51,25 +54,25 @@ impl Cluster {
     }
 
     fn register(&mut self, connection: u64, id: &str, slots: u32) -> Vec<Command> {
+        // As many buffers as the largest job needs.
+        self.register_with(connection, id, slots, 1 << 20)
+    }
+
+    /// Two cores, with so many buffers for jobs on each.
+    fn register_with(
+        &mut self,
+        connection: u64,
+        id: &str,
+        slots: u32,
+        buffers: u64,
+    ) -> Vec<Command> {
+        let network_memory_bytes =
+            network::network_memory_bytes(buffers + u64::from(network::RECEIVE_BUFFERS), 2);
         self.says(
             connection,
             FromTaskManager::Register(Box::new(Registration {
-                task_manager_id: id.to_owned(),
-                data_host: format!("host-{id}"),
-                data_ports: vec![7000, 7001],
-                slots: (0..slots)
-                    .map(|slot| SlotDescription {
-                        slot,
-                        core: slot % 2,
-                    })
-                    .collect(),
-                core_cpus: Vec::new(),
-                version: "1".to_owned(),
-                pid: 4711,
-                cpu_cores: 2,
-                physical_memory_bytes: 0,
-                free_memory_bytes: 0,
-                network_memory_bytes: 0,
+                network_memory_bytes,
+                ..registration(id, slots)
             })),
         )
     }
@@ -89,7 +92,20 @@ impl Cluster {
         })
     }
 
+    /// Time passes, tick by tick.
     fn passes(&mut self, ms: u64) -> Vec<Command> {
+        let tick = u64::try_from(limits::TICK.as_millis()).unwrap();
+        let end = self.now.0 + ms;
+        let mut commands = Vec::new();
+        while self.now.0 < end {
+            self.now = Timestamp(end.min(self.now.0 + tick));
+            commands.extend(self.feed(Event::Tick));
+        }
+        commands
+    }
+
+    /// The JobManager's process is stopped, and goes on.
+    fn stands_still(&mut self, ms: u64) -> Vec<Command> {
         self.now = Timestamp(self.now.0 + ms);
         self.feed(Event::Tick)
     }
@@ -141,6 +157,28 @@ impl Cluster {
 
     fn root(&self, job: JobId) -> &str {
         self.engine.job_failure(job).unwrap()
+    }
+}
+
+/// Two cores, which share the slots.
+fn registration(id: &str, slots: u32) -> Registration {
+    Registration {
+        task_manager_id: id.to_owned(),
+        data_host: format!("host-{id}"),
+        data_ports: vec![7000, 7001],
+        slots: (0..slots)
+            .map(|slot| SlotDescription {
+                slot,
+                core: slot % 2,
+            })
+            .collect(),
+        core_cpus: Vec::new(),
+        version: "1".to_owned(),
+        pid: 4711,
+        cpu_cores: 2,
+        physical_memory_bytes: 0,
+        free_memory_bytes: 0,
+        network_memory_bytes: 0,
     }
 }
 
@@ -425,6 +463,52 @@ fn silence_is_a_loss_and_any_message_breaks_it() {
         commands
             .iter()
             .any(|command| matches!(command, Command::Close { .. }))
+    );
+}
+
+#[test]
+fn a_pause_of_the_job_manager_itself_is_nobodys_silence() {
+    let mut cluster = Cluster::new(&[1, 1]);
+    let (running, _) = cluster.submit(job(2));
+    let (waiting, _) = cluster.submit(job(2));
+    cluster.passes(4000);
+    cluster.stands_still(60_000);
+    assert_eq!(cluster.engine.cluster.len(), 2);
+    assert_eq!(cluster.status(running), JobStatus::Running);
+    // One was heard since; what the other had left before the pause it still has.
+    cluster.says(1, FromTaskManager::Heartbeat(Heartbeat::default()));
+    cluster.passes(1200);
+    assert_eq!(cluster.engine.cluster.len(), 1);
+    assert_eq!(cluster.status(running), JobStatus::Failing);
+    // The same with the time that a job waits for slots: it ends 300 s after submission, not counting the pause.
+    for _ in 0..294 {
+        cluster.says(1, FromTaskManager::Heartbeat(Heartbeat::default()));
+        cluster.passes(1000);
+    }
+    assert_eq!(cluster.status(waiting), JobStatus::Created);
+    cluster.passes(1000);
+    assert_eq!(cluster.status(waiting), JobStatus::Failed);
+}
+
+#[test]
+fn a_pause_extends_the_wait_for_the_story_of_a_lost_peer() {
+    let mut cluster = Cluster::new(&[1, 1]);
+    let (id, commands) = cluster.submit(job(2));
+    let attempts = deployed(&commands);
+    cluster.passes(100);
+    let (tm, first) = (attempts[0].0, attempts[0].1.attempt);
+    cluster.reports_failure(tm, first, ReportedStatus::Failed, peer_lost("tm-2"));
+    for (tm, subtask) in &attempts[1..] {
+        cluster.reports(*tm, subtask.attempt, ReportedStatus::Canceled);
+    }
+    cluster.stands_still(3000);
+    assert_eq!(cluster.status(id), JobStatus::Failing);
+    cluster.closes(2);
+    assert_eq!(cluster.status(id), JobStatus::Failed);
+    assert!(
+        cluster.root(id).starts_with("TaskManager tm-2"),
+        "{}",
+        cluster.root(id)
     );
 }
 

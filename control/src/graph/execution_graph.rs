@@ -12,6 +12,7 @@ use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 use super::job_graph::JobGraph;
 use crate::cluster::{SlotId, TaskManagerAddress};
 use crate::event::SubtaskCounters;
+use crate::metrics::time::TimeShares;
 use crate::supervise::{InvalidSubtaskTransition, SubtaskEvent, SubtaskStatus};
 use crate::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub(crate) struct Execution {
     since: [Option<Timestamp>; SubtaskStatus::ALL.len()],
     pub(crate) placement: Option<Placement>,
     pub(crate) counters: SubtaskCounters,
+    /// Of the time between its last two reports in which some was accounted.
+    pub(crate) time_shares: Option<TimeShares>,
     pub(crate) watermark_ms: Option<i64>,
 }
 
@@ -45,6 +48,7 @@ impl Execution {
             since,
             placement: None,
             counters: SubtaskCounters::default(),
+            time_shares: None,
             watermark_ms: None,
         }
     }
@@ -169,6 +173,11 @@ impl ExecutionGraph {
 
     pub(crate) fn all_terminal(&self) -> bool {
         self.open == 0
+    }
+
+    /// Some subtask has ended.
+    pub(crate) fn any_terminal(&self) -> bool {
+        self.open < self.vertices.iter().map(Vec::len).sum()
     }
 
     /// Every subtask is running or ended after it ran.

@@ -13,6 +13,7 @@ use ringflow_schemas::rpc::{Message, SubmittedGraph};
 use serde_json::json;
 
 use super::answer::{Answer, Refusal};
+use super::parameters;
 use super::view;
 use crate::command::CancelAnswer;
 use crate::engine::Engine;
@@ -83,10 +84,19 @@ fn routes() -> Router<EngineHandle> {
         )
         .route("/jobs/{id}/vertices/{vertex}", get(vertex))
         .route(
+            "/jobs/{id}/vertices/{vertex}/subtasks/metrics",
+            get(subtasks_metrics),
+        )
+        .route(
+            "/jobs/{id}/vertices/{vertex}/subtasks/{subtask}/metrics",
+            get(subtask_metrics),
+        )
+        .route(
             "/taskmanagers",
             get(|handle: Handle| ask(handle, |engine, _| Ok(view::task_managers::list(engine)))),
         )
         .route("/taskmanagers/{id}", get(task_manager))
+        .route("/taskmanagers/{id}/metrics", get(task_manager_metrics))
         .route("/ringflow/jobs", post(submit))
         .route(
             "/ringflow/jobs/{id}/progress",
@@ -135,13 +145,60 @@ async fn exceptions(
 }
 
 async fn vertex(handle: Handle, Path((job, vertex)): Path<(String, String)>) -> Answer {
-    let job = job_id(&job)?;
-    let vertex: VertexId = vertex
-        .parse()
-        .map_err(|error| Refusal::bad_request(format!("vertex {error}")))?;
+    let (job, vertex) = (job_id(&job)?, vertex_id(&vertex)?);
     ask(handle, move |engine, now| {
         view::vertex::details(find_job(engine, job)?, vertex, now)
             .ok_or_else(|| Refusal::NotFound(format!("job {job} has no vertex {vertex}")))
+    })
+    .await
+}
+
+/// Aggregates over subtasks; `subtasks=0,2-3` and `agg=min,max` choose.
+async fn subtasks_metrics(
+    handle: Handle,
+    Path((job, vertex)): Path<(String, String)>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let (job, vertex) = (job_id(&job)?, vertex_id(&vertex)?);
+    let get = names(&query, "get");
+    let subtasks = parameters::subtasks(&names(&query, "subtasks").unwrap_or_default())?;
+    let aggregations = parameters::aggregations(names(&query, "agg"))?;
+    ask(handle, move |engine, _| {
+        let job_found = find_job(engine, job)?;
+        view::metrics::of_subtasks(job_found, vertex, &subtasks, get.as_deref(), &aggregations)
+            .ok_or_else(|| Refusal::NotFound(format!("job {job} has no vertex {vertex}")))
+    })
+    .await
+}
+
+async fn subtask_metrics(
+    handle: Handle,
+    Path((job, vertex, subtask)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let (job, vertex) = (job_id(&job)?, vertex_id(&vertex)?);
+    let subtask = parameters::subtask(&subtask)?;
+    let get = names(&query, "get");
+    ask(handle, move |engine, _| {
+        let found = find_job(engine, job)?;
+        view::metrics::of_subtask(found, vertex, subtask, get.as_deref()).ok_or_else(|| {
+            Refusal::NotFound(format!(
+                "job {job} has no subtask {subtask} of vertex {vertex}"
+            ))
+        })
+    })
+    .await
+}
+
+async fn task_manager_metrics(
+    handle: Handle,
+    Path(id): Id,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let get = names(&query, "get");
+    ask(handle, move |engine, _| {
+        view::metrics::of_task_manager(engine, &id, get.as_deref())
+            .ok_or_else(|| Refusal::NotFound(format!("TaskManager {id} is not registered")))
     })
     .await
 }
@@ -207,6 +264,17 @@ async fn submit(
 fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse()
         .map_err(|error| Refusal::bad_request(format!("job id {error}")))
+}
+
+fn vertex_id(text: &str) -> Result<VertexId, Refusal> {
+    text.parse()
+        .map_err(|error| Refusal::bad_request(format!("vertex {error}")))
+}
+
+/// The names in a list such as `get=a,b`, if there is one.
+fn names(query: &HashMap<String, String>, parameter: &str) -> Option<Vec<String>> {
+    let list = query.get(parameter)?;
+    Some(list.split(',').map(str::to_owned).collect())
 }
 
 fn find_job(engine: &Engine, id: JobId) -> Result<&Job, Refusal> {

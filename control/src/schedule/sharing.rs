@@ -5,10 +5,34 @@
 //!
 //! Source: Flink `LocalInputPreferredSlotSharingStrategy`, for pointwise edges.
 
+use std::collections::BTreeMap;
+
+use crate::cluster::SlotId;
+use crate::graph::job_graph::JobGraph;
+
+/// The slot of every subtask, by vertex, then by subtask; `slots`: those that each sharing group got.
+pub(crate) fn seats(
+    job_graph: &JobGraph,
+    slots: &BTreeMap<String, Vec<SlotId>>,
+) -> Vec<Vec<SlotId>> {
+    job_graph
+        .vertices
+        .iter()
+        .map(|vertex| {
+            let group = slots
+                .get(&vertex.slot_sharing_group)
+                .map_or(&[][..], Vec::as_slice);
+            (0..vertex.parallelism)
+                .map(|subtask| group[slot_of(subtask, vertex.parallelism, group.len())])
+                .collect()
+        })
+        .collect()
+}
+
 /// The slot, 0..`slots`, of subtask `subtask` of a vertex with `parallelism` subtasks.
 ///
 /// A smaller vertex is spread over the group's slots; where it reads a pointwise edge, it sits with a producer.
-pub(crate) fn slot_of(subtask: u32, parallelism: u32, slots: usize) -> usize {
+fn slot_of(subtask: u32, parallelism: u32, slots: usize) -> usize {
     debug_assert!(subtask < parallelism && parallelism as usize <= slots);
     subtask as usize * slots / parallelism.max(1) as usize
 }

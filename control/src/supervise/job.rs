@@ -14,14 +14,17 @@ mod reports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
+use ringflow_schemas::network::NetworkLevel;
 
 use super::effects::Effects;
 use super::failure::{FailureHistory, FailureRecord};
 use super::{JobEvent, JobStatus, SubtaskEvent, SubtaskStatus};
 use crate::cluster::{SlotId, TaskManagerAddress};
 use crate::command::{Command, Deployment};
+use crate::deploy;
 use crate::event::ConnectionId;
 use crate::graph::StreamGraph;
 use crate::graph::execution_graph::{Change, ExecutionGraph, Placement};
@@ -31,7 +34,6 @@ use crate::metrics::cpu::JobCpu;
 use crate::metrics::latency::JobLatency;
 use crate::submit::Plan;
 use crate::time::Timestamp;
-use crate::{deploy, schedule};
 
 /// One job.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(crate) struct Job {
     pub(crate) latency: JobLatency,
     pub(crate) accumulators: JobAccumulators,
     pub(crate) cpu: JobCpu,
+    /// What its channels may have in flight, once it is deployed.
+    pub(crate) network_level: Option<NetworkLevel>,
     status: JobStatus,
     /// When each status began.
     since: BTreeMap<JobStatus, Timestamp>,
@@ -90,6 +94,7 @@ impl Job {
             latency: JobLatency::default(),
             accumulators: JobAccumulators::default(),
             cpu: JobCpu::default(),
+            network_level: None,
             status: JobStatus::Initializing,
             since: BTreeMap::from([(JobStatus::Initializing, now)]),
             hold_until: None,
@@ -113,6 +118,11 @@ impl Job {
         self.status
     }
 
+    /// It gives back its buffers before long: it was told to end, or its input has ended for some of it.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.status != JobStatus::Running || self.executions.any_terminal()
+    }
+
     pub(crate) fn since(&self, status: JobStatus) -> Option<Timestamp> {
         self.since.get(&status).copied()
     }
@@ -126,19 +136,15 @@ impl Job {
         format!("{name} ({}/{parallelism})", u64::from(id.subtask) + 1)
     }
 
-    /// Puts every execution into the slot of its sharing group; answers how many subtasks each slot got.
+    /// Puts every execution into its slot, given by vertex, then by subtask; answers how many subtasks each slot got.
     pub(crate) fn assign(
         &mut self,
-        slots: &BTreeMap<String, Vec<SlotId>>,
+        seats: &[Vec<SlotId>],
         locate: impl Fn(SlotId) -> Option<(u32, Arc<TaskManagerAddress>)>,
     ) -> BTreeMap<SlotId, usize> {
         let mut subtasks = BTreeMap::new();
-        for (index, vertex) in (0u32..).zip(&self.job_graph.vertices) {
-            let Some(group) = slots.get(&vertex.slot_sharing_group) else {
-                continue;
-            };
-            for subtask in 0..vertex.parallelism {
-                let slot = group[schedule::slot_of(subtask, vertex.parallelism, group.len())];
+        for (index, seats) in (0u32..).zip(seats) {
+            for (subtask, &slot) in (0u32..).zip(seats) {
                 let id = ExecutionAttemptId {
                     job: self.id,
                     vertex: index,
@@ -160,15 +166,23 @@ impl Job {
         subtasks
     }
 
-    /// Goes RUNNING; answers what to tell the TaskManagers.
+    /// Goes RUNNING, its channels at `level`; answers what to tell the TaskManagers.
     pub(crate) fn deploy(
         &mut self,
         now: Timestamp,
+        level: NetworkLevel,
         effects: &mut Effects,
     ) -> BTreeMap<ConnectionId, Deployment> {
         self.advance(now, JobEvent::Deployed, effects);
         self.apply_all(now, SubtaskEvent::Deployed, effects);
-        deploy::deployments(self.id, &self.graph, &self.job_graph, &self.executions)
+        self.network_level = Some(level);
+        deploy::deployments(
+            self.id,
+            &self.graph,
+            &self.job_graph,
+            &self.executions,
+            level,
+        )
     }
 
     /// Someone asked to cancel it.
@@ -185,6 +199,11 @@ impl Job {
             self.latency.on_tick(now);
             self.settle(now, effects);
         }
+    }
+
+    /// Nobody looked at deadlines for `gap`: those that run get it back.
+    pub(crate) fn stood_still(&mut self, gap: Duration) {
+        self.hold_until = self.hold_until.map(|until| until.after(gap));
     }
 
     fn cancel_subtasks(&mut self, now: Timestamp, effects: &mut Effects) {

@@ -117,6 +117,8 @@ pub fn decode_from_task_manager(
         return Ok(FromTaskManager::Heartbeat(Heartbeat {
             process_cpu_ns: heartbeat.process_cpu_ns(),
             free_memory_bytes: heartbeat.free_memory_bytes(),
+            network_buffers_used: heartbeat.network_buffers_used(),
+            network_buffers_total: heartbeat.network_buffers_total(),
             subtasks: subtasks.unwrap_or_else(|| Ok(Vec::new()))?,
         }));
     }
@@ -213,6 +215,7 @@ fn counters(counters: &wire::SubtaskCounters) -> SubtaskCounters {
         busy_ns: counters.busy_ns(),
         idle_ns: counters.idle_ns(),
         backpressured_ns: counters.backpressured_ns(),
+        spinning_ns: counters.spinning_ns(),
         late_records_dropped: counters.late_records_dropped(),
         bad_records: counters.bad_records(),
         source_records: counters.source_records(),

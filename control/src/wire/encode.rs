@@ -171,6 +171,7 @@ impl<'b> Encoder<'_, 'b> {
         let args = wire::InputGateDescriptorArgs {
             edge: input.edge,
             operator: input.operator,
+            credit: input.credit,
             channels: Some(channels),
         };
         wire::InputGateDescriptor::create(self.builder, &args)
@@ -194,6 +195,7 @@ impl<'b> Encoder<'_, 'b> {
                 partitioner: partitioner(output.partitioner),
                 channels: Some(channels),
                 max_parallelism: output.max_parallelism,
+                road_buffers: output.road_buffers,
             },
         )
     }

@@ -57,6 +57,7 @@ fn the_largest_deployment_fits_a_message() {
         inputs: vec![InputGate {
             edge: 0,
             operator: 0,
+            credit: 16,
             channels,
         }],
         outputs: Vec::new(),

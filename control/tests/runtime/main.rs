@@ -132,6 +132,7 @@ async fn a_job_runs_to_its_end_and_rest_tells_of_it() {
     let vertex = get(rest, &format!("/jobs/{job}/vertices/{vertex}")).await;
     assert_eq!(vertex["subtasks"][1]["taskmanager-id"], "tm-1");
     assert_eq!(vertex["subtasks"][1]["status"], "RUNNING");
+    metrics_are_flinks(rest, &job, &details).await;
     let members = get(rest, "/taskmanagers").await;
     assert_eq!(members["taskmanagers"][0]["freeSlots"], 0);
 
@@ -155,6 +156,73 @@ async fn a_job_runs_to_its_end_and_rest_tells_of_it() {
         get(rest, path).await;
     }
     job_manager.shutdown().await;
+}
+
+/// Two subtasks per vertex that have reported: busy 0 and 3 ms, idle 1 ms and spinning 1 ms each.
+async fn metrics_are_flinks(rest: SocketAddr, job: &str, details: &Value) {
+    let vertex = details["vertices"][1]["id"].as_str().unwrap();
+    let subtasks = format!("/jobs/{job}/vertices/{vertex}/subtasks");
+    let ids = get(rest, &format!("{subtasks}/metrics")).await;
+    for id in ["numRecordsIn", "numBuffersOut", "busyTimeMsPerSecond"] {
+        assert!(
+            ids.as_array().unwrap().contains(&json!({ "id": id })),
+            "{ids}"
+        );
+    }
+    let named = "get=busyTimeMsPerSecond,numRecordsOut,nonsense,spinningTimeMsPerSecond";
+    assert_eq!(
+        get(rest, &format!("{subtasks}/metrics?{named}")).await,
+        json!([
+            { "id": "numRecordsOut", "min": 10.0, "max": 10.0, "avg": 10.0, "sum": 20.0 },
+            { "id": "busyTimeMsPerSecond", "min": 0.0, "max": 600.0, "avg": 300.0, "sum": 600.0 },
+            { "id": "spinningTimeMsPerSecond", "min": 200.0, "max": 500.0, "avg": 350.0, "sum": 700.0 },
+        ])
+    );
+    let path = format!("{subtasks}/metrics?get=idleTimeMsPerSecond&agg=max&subtasks=1");
+    assert_eq!(
+        get(rest, &path).await,
+        json!([{ "id": "idleTimeMsPerSecond", "max": 200.0 }])
+    );
+    let path = format!("{subtasks}/1/metrics?get=numBytesCopied,backPressuredTimeMsPerSecond");
+    assert_eq!(
+        get(rest, &path).await,
+        json!([
+            { "id": "numBytesCopied", "value": "640" },
+            { "id": "backPressuredTimeMsPerSecond", "value": "0" },
+        ])
+    );
+    for (query, status) in [
+        ("metrics?agg=skew", 400),
+        ("metrics?subtasks=x", 400),
+        ("2/metrics", 404),
+    ] {
+        let path = format!("{subtasks}/{query}");
+        assert_eq!(
+            http(rest, "GET", &path, Vec::new()).await.0,
+            status,
+            "{path}"
+        );
+    }
+    let times = &details["vertices"][1]["metrics"];
+    assert_eq!(times["accumulated-spinning-time"], 2, "{times}");
+
+    let path = "/taskmanagers/tm-1/metrics";
+    let names = "get=Status.Shuffle.Netty.UsedMemorySegments,Status.Shuffle.Netty.AvailableMemorySegments,\
+                 Status.Shuffle.Netty.TotalMemorySegments";
+    assert_eq!(
+        get(rest, &format!("{path}?{names}")).await,
+        json!([
+            { "id": "Status.Shuffle.Netty.AvailableMemorySegments", "value": "2000" },
+            { "id": "Status.Shuffle.Netty.TotalMemorySegments", "value": "2048" },
+            { "id": "Status.Shuffle.Netty.UsedMemorySegments", "value": "48" },
+        ])
+    );
+    assert_eq!(get(rest, path).await.as_array().unwrap().len(), 6);
+    let details = get(rest, "/taskmanagers/tm-1").await;
+    assert_eq!(details["metrics"]["nettyShuffleMemorySegmentsUsed"], 48);
+    assert_eq!(details["metrics"]["nettyShuffleMemoryTotal"], 64 << 20);
+    let progress = get(rest, &format!("/ringflow/jobs/{job}/progress")).await;
+    assert_eq!(progress["network_level"]["credit"], 16, "{progress}");
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ fn registration(id: &str, slots: u32, version: &str) -> Message<FromTaskManager>
                 slots: Some(slots),
                 version: Some(version),
                 pid: 4711,
+                network_memory_bytes: 64 << 20,
                 ..wire::RegisterArgs::default()
             },
         );
@@ -83,9 +84,14 @@ fn report<'b>(
         },
     );
     let accumulators = builder.create_vector(&[accumulator]);
-    let attempt = attempt.into();
+    let (attempt_id, attempt) = (attempt, attempt.into());
     let mut counters = wire::SubtaskCounters::default();
     counters.set_source_records(100);
+    counters.set_records_out(10);
+    counters.set_bytes_copied(640);
+    counters.set_busy_ns(3_000_000 * u64::from(attempt_id.subtask));
+    counters.set_idle_ns(1_000_000);
+    counters.set_spinning_ns(1_000_000);
     wire::SubtaskReport::create(
         builder,
         &wire::SubtaskReportArgs {
@@ -241,6 +247,8 @@ impl FakeTaskManager {
                 builder,
                 &wire::HeartbeatArgs {
                     subtasks: Some(reports),
+                    network_buffers_used: 48,
+                    network_buffers_total: 2048,
                     ..wire::HeartbeatArgs::default()
                 },
             );

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | no slot holds open subtasks of two jobs, none is reused before they are terminal | `oracle.rs`, `task_manager.rs` |
 //! | one open attempt per subtask | `oracle.rs` |
+//! | network memory within limits: deployed attempts fit every core's buffers | `oracle.rs`, `Engine::check` |
 //! | the engine's own invariants, its memory bounds | `Engine::check` after each event |
 //! | every accepted job ends after healing; a failed one names a cause | `world.rs`, `World::drain` |
 //! | the same seed gives the same commands | `main.rs` |
@@ -25,6 +26,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use ringflow_schemas::network::NETWORK_LEVELS;
 use world::World;
 
 const SEEDS_DEFAULT: u64 = 400;
@@ -54,10 +56,16 @@ fn jobs_survive_faults_or_fail_with_a_cause() {
         return;
     }
     let mut ends = std::collections::BTreeMap::new();
+    let (mut levels, mut short) = (std::collections::BTreeMap::new(), 0);
     for seed in 0..number("RINGFLOW_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT) {
-        for (status, count) in run(seed).ends() {
+        let world = run(seed);
+        for (status, count) in world.ends() {
             *ends.entry(status.name()).or_insert(0) += count;
         }
+        for (&level, count) in world.levels() {
+            *levels.entry(level).or_insert(0) += count;
+        }
+        short += world.short();
     }
     // A simulation in which nothing ever happens proves nothing.
     for end in ["FINISHED", "FAILED", "CANCELED"] {
@@ -66,6 +74,13 @@ fn jobs_survive_faults_or_fail_with_a_cause() {
             "too few jobs ended {end}: {ends:?}"
         );
     }
+    for level in NETWORK_LEVELS {
+        assert!(
+            levels.get(&level).is_some_and(|&count| count > 20),
+            "too few roads at {level:?}: {levels:?}"
+        );
+    }
+    assert!(short > 20, "only {short} jobs found too few buffers");
 }
 
 #[test]

@@ -8,8 +8,14 @@ use ringflow_control::event::{
     SlotDescription, SubtaskCounters, SubtaskReport, SubtaskStatusChange,
 };
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
+use ringflow_schemas::network::network_memory_bytes;
 
 use crate::random::Random;
+
+/// The core that runs a slot.
+pub(crate) fn core_of(slot: u32) -> u32 {
+    slot % 2
+}
 
 /// Every other job.
 pub(crate) fn is_unbounded(job: JobId) -> bool {
@@ -24,6 +30,8 @@ struct Running {
 pub(crate) struct TaskManager {
     pub(crate) id: String,
     slots: u32,
+    /// Of each of its two cores' pools.
+    pub(crate) buffers: u64,
     /// `None`: not connected, whether dead or cut off.
     pub(crate) connection: Option<ConnectionId>,
     running: BTreeMap<ExecutionAttemptId, Running>,
@@ -33,10 +41,11 @@ pub(crate) struct TaskManager {
 }
 
 impl TaskManager {
-    pub(crate) fn new(id: String, slots: u32) -> Self {
+    pub(crate) fn new(id: String, slots: u32, buffers: u64) -> Self {
         Self {
             id,
             slots,
+            buffers,
             connection: None,
             running: BTreeMap::new(),
             to_job_manager: VecDeque::new(),
@@ -56,7 +65,7 @@ impl TaskManager {
                 slots: (0..self.slots)
                     .map(|slot| SlotDescription {
                         slot,
-                        core: slot % 2,
+                        core: core_of(slot),
                     })
                     .collect(),
                 core_cpus: vec![0, 1],
@@ -65,7 +74,7 @@ impl TaskManager {
                 cpu_cores: 2,
                 physical_memory_bytes: 0,
                 free_memory_bytes: 0,
-                network_memory_bytes: 0,
+                network_memory_bytes: network_memory_bytes(self.buffers, 2),
             })));
     }
 
@@ -86,6 +95,8 @@ impl TaskManager {
         let heartbeat = Heartbeat {
             process_cpu_ns: 5,
             free_memory_bytes: 5,
+            network_buffers_used: 1,
+            network_buffers_total: 2 * self.buffers,
             subtasks,
         };
         self.to_job_manager

@@ -15,6 +15,7 @@ use ringflow_control::graph::StreamGraph;
 use ringflow_control::supervise::JobStatus;
 use ringflow_control::time::Timestamp;
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
+use ringflow_schemas::network::{NetworkLevel, RECEIVE_BUFFERS};
 
 use crate::oracle::Oracle;
 use crate::random::Random;
@@ -37,6 +38,8 @@ pub(crate) struct World {
     jobs: Vec<JobId>,
     submissions: u64,
     ends: BTreeMap<JobId, JobStatus>,
+    /// Jobs that were refused, or failed, for want of buffers.
+    short: usize,
     fingerprint: DefaultHasher,
 }
 
@@ -49,6 +52,8 @@ impl World {
                 TaskManager::new(
                     format!("tm-{index}"),
                     1 + u32::try_from(random.below(4)).unwrap(),
+                    // From barely enough to receive to enough for anything.
+                    u64::from(RECEIVE_BUFFERS) + random.below(200),
                 )
             })
             .collect();
@@ -70,6 +75,7 @@ impl World {
             jobs: Vec::new(),
             submissions: 0,
             ends: BTreeMap::new(),
+            short: 0,
             fingerprint: DefaultHasher::new(),
         }
     }
@@ -147,6 +153,16 @@ impl World {
             *ends.entry(status).or_insert(0) += 1;
         }
         ends
+    }
+
+    /// Jobs deployed at each level.
+    pub(crate) fn levels(&self) -> &BTreeMap<NetworkLevel, usize> {
+        self.oracle.levels()
+    }
+
+    /// Jobs for which there were not enough buffers.
+    pub(crate) fn short(&self) -> usize {
+        self.short
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
@@ -317,17 +333,26 @@ impl World {
                 }
             }
             Command::SubmissionAnswered { job, answer: Ok(_) } => self.jobs.push(job),
+            Command::SubmissionAnswered {
+                answer: Err(refusal),
+                ..
+            } => self.short += usize::from(is_short(&refusal.to_string())),
             Command::JobStatusChanged { job, to, .. } if to.is_terminal() => {
                 let before = self.ends.insert(job, to);
                 assert_eq!(before, None, "job {job} ended twice");
                 if to == JobStatus::Failed {
                     let cause = self.engine.job_failure(job).unwrap_or_default();
                     assert!(!cause.is_empty(), "job {job} failed for no reason");
+                    self.short += usize::from(is_short(cause));
                 }
             }
             _ => {}
         }
     }
+}
+
+fn is_short(reason: &str) -> bool {
+    reason.contains("insufficient number of network buffers")
 }
 
 impl TaskManager {

@@ -55,7 +55,7 @@ pub(super) fn sum<'a>(
     })
 }
 
-/// Flink's `IOMetrics`. A counter is complete once its attempts have ended.
+/// Flink's `IOMetrics`, and the time spent spinning. A counter is complete once its attempts have ended.
 pub(super) fn io_metrics(executions: &[&Execution]) -> Value {
     let complete = executions
         .iter()
@@ -74,5 +74,6 @@ pub(super) fn io_metrics(executions: &[&Execution]) -> Value {
         "accumulated-idle-time": total(|counters| counters.idle_ns) / 1_000_000,
         "accumulated-busy-time":
             std::time::Duration::from_nanos(total(|counters| counters.busy_ns)).as_secs_f64() * 1e3,
+        "accumulated-spinning-time": total(|counters| counters.spinning_ns) / 1_000_000,
     })
 }

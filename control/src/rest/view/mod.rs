@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod exceptions;
 pub(crate) mod job;
 pub(crate) mod jobs;
+pub(crate) mod metrics;
 pub(crate) mod progress;
 pub(crate) mod task_managers;
 pub(crate) mod vertex;

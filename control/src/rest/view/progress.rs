@@ -29,6 +29,10 @@ pub(crate) fn progress(job: &Job, now: Timestamp) -> Value {
         "latency_us": job.latency.total().map(latency),
         "latency_us_interval": job.latency.interval().map(latency),
         "tasks": figures::tasks(job.executions.iter()),
+        "network_level": job.network_level.map(|level| json!({
+            "road_buffers": level.road,
+            "credit": level.credit,
+        })),
         "accumulators": job.accumulators.iter().map(accumulator).collect::<Vec<_>>(),
         "warnings": job.warnings,
         "failure": job.failures.root().map(|root| root.message.as_str()),

@@ -4,6 +4,9 @@
 
 use serde_json::{Value, json};
 
+use ringflow_schemas::network::BUFFER_BYTES;
+
+use super::metrics::Buffers;
 use crate::cluster::TaskManager;
 use crate::engine::Engine;
 
@@ -24,7 +27,7 @@ pub(crate) fn details(engine: &Engine, id: &str) -> Option<Value> {
         .map(|job| json!({ "jobId": job.to_string(), "resource": resource(1.0) }))
         .collect();
     details["allocatedSlots"] = Value::Array(allocated);
-    details["metrics"] = metrics();
+    details["metrics"] = metrics(&Buffers::of(member));
     Some(details)
 }
 
@@ -86,7 +89,7 @@ fn resource(cpu_cores: f64) -> Value {
     })
 }
 
-fn metrics() -> Value {
+fn metrics(buffers: &Buffers) -> Value {
     let mut metrics: serde_json::Map<String, Value> = [
         "heapUsed",
         "heapCommitted",
@@ -100,16 +103,19 @@ fn metrics() -> Value {
         "mappedCount",
         "mappedUsed",
         "mappedMax",
-        "nettyShuffleMemorySegmentsAvailable",
-        "nettyShuffleMemorySegmentsUsed",
-        "nettyShuffleMemorySegmentsTotal",
-        "nettyShuffleMemoryAvailable",
-        "nettyShuffleMemoryUsed",
-        "nettyShuffleMemoryTotal",
     ]
     .into_iter()
     .map(|name| (name.to_owned(), json!(0)))
     .collect();
+    for (name, segments) in [
+        ("Available", buffers.available()),
+        ("Used", buffers.used),
+        ("Total", buffers.total),
+    ] {
+        let bytes = segments * BUFFER_BYTES as u64;
+        metrics.insert(format!("nettyShuffleMemorySegments{name}"), json!(segments));
+        metrics.insert(format!("nettyShuffleMemory{name}"), json!(bytes));
+    }
     metrics.insert("garbageCollectors".to_owned(), json!([]));
     Value::Object(metrics)
 }

@@ -24,7 +24,7 @@ fn cluster(sizes: &[u32], slots_per_core: u32) -> TaskManagers {
             cpu_cores: 0,
             physical_memory_bytes: 0,
             free_memory_bytes: 0,
-            network_memory_bytes: 0,
+            network_memory_bytes: 256 << 20,
         };
         cluster.add(Timestamp(0), ConnectionId(number), registration);
     }

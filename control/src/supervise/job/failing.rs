@@ -62,8 +62,13 @@ impl Job {
         self.settle(now, effects);
     }
 
-    /// Fails a job that waited in vain.
-    pub(crate) fn on_no_slots(&mut self, now: Timestamp, message: String, effects: &mut Effects) {
+    /// Fails a job for which there are no slots or no buffers.
+    pub(crate) fn on_no_resources(
+        &mut self,
+        now: Timestamp,
+        message: String,
+        effects: &mut Effects,
+    ) {
         let failure = FailureRecord {
             timestamp: now,
             cause: FailureCause::NoResourceAvailable,

@@ -7,6 +7,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 use super::Job;
 use crate::event::{self, ConnectionId, ReportedStatus, SubtaskReport, SubtaskStatusChange};
 use crate::graph::execution_graph::Execution;
+use crate::metrics::time::TimeShares;
 use crate::supervise::effects::Effects;
 use crate::supervise::failure::FailureRecord;
 use crate::supervise::{SubtaskEvent, SubtaskStatus};
@@ -72,6 +73,8 @@ impl Job {
             return;
         }
         if let Some(execution) = self.executions.get_mut(report.attempt) {
+            execution.time_shares = TimeShares::between(&execution.counters, &report.counters)
+                .or(execution.time_shares);
             execution.counters = report.counters;
             execution.watermark_ms = report.watermark_ms.or(execution.watermark_ms);
         }
