@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand, ValueEnum};
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
+use ringflow_schemas::network;
 
 use crate::duration;
 use crate::jobs::BuiltInJob;
@@ -49,7 +50,7 @@ pub struct CoreArgs {
     /// waking up takes, which is measured at the start)
     #[arg(long, global = true, default_value = "auto", value_parser = parse_spin)]
     pub spin: SpinPolicy,
-    /// Memory for exchange buffers of the whole process, such as 256MiB
+    /// Memory for exchange buffers of the whole process, such as 256MiB; at least 1 MiB per data core
     #[arg(long, global = true, default_value = "256MiB", value_parser = parse_bytes)]
     pub network_memory: usize,
     /// How cores receive: auto takes the best that the kernel has; single is the fallback of kernels before 6.0
@@ -71,6 +72,15 @@ impl CoreArgs {
             slots: self.slots,
         }
     }
+}
+
+/// Checks that `bytes` are enough for the exchange buffers of `cores` data cores.
+///
+/// # Errors
+/// They are not; says how many are.
+pub(crate) fn check_network_memory(bytes: usize, cores: usize) -> crate::Result<()> {
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    network::check_network_memory(bytes as u64, cores).map_err(anyhow::Error::msg)
 }
 
 /// `ringflow jobmanager`.

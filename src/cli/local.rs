@@ -18,6 +18,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::runtime::Runtime;
 
+use crate::cli::args::check_network_memory;
 use crate::jobs::Programs;
 
 /// How the local cluster runs.
@@ -81,6 +82,7 @@ impl LocalCluster {
         for warning in &placement.warnings {
             tracing::warn!("{warning}");
         }
+        check_network_memory(options.network_memory_bytes, placement.data.len())?;
         confine_to_housekeeping(&placement).context("cannot move to the housekeeping cores")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

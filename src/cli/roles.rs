@@ -17,7 +17,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs};
+use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs, check_network_memory};
 use crate::jobs::Programs;
 
 async fn stop_signal() -> std::io::Result<&'static str> {
@@ -87,6 +87,7 @@ pub fn task_manager(
         tracing::warn!("{warning}");
     }
     let cores = placement.data.len();
+    check_network_memory(args.cores.network_memory, cores)?;
     ensure!(
         args.data_ports.is_empty() || args.data_ports.len() == cores,
         "--data-ports names {} ports for {cores} data cores: each core listens on its own",

@@ -14,6 +14,7 @@ use support::nexmark_batch::{Query, first_events, lines};
 use support::{Cluster, Process, Tm, cpus, fails, ringflow, run_job, wait_for};
 
 mod bad_input;
+mod network;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -50,7 +50,13 @@ struct Channel {
 struct Input {
     channel: Channel,
     /// Frames that the consumer grants a peer in another process; 1..=`CREDIT_MAX`.
-    #[expect(dead_code, reason = "the exchange grants a constant until its credit is per channel")]
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "the exchange grants every channel the same so far"
+        )
+    )]
     credit: u32,
 }
 
@@ -61,7 +67,10 @@ struct Output {
     partitioner: WirePartitioner,
     max_parallelism: u32,
     /// Filled buffers that may wait on the road of each channel; 1..=`ROAD_BUFFERS_MAX`.
-    #[expect(dead_code, reason = "the exchange's roads have a constant length until it is per channel")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "all roads of the exchange have one length so far")
+    )]
     road_buffers: u32,
     channels: Vec<Channel>,
 }
@@ -216,7 +225,12 @@ fn read_subtask(
             operator: output.operator(),
             partitioner: output.partitioner(),
             max_parallelism: output.max_parallelism(),
-            road_buffers: within("road_buffers", road_buffers, ROAD_BUFFERS_MAX, output.edge())?,
+            road_buffers: within(
+                "road_buffers",
+                road_buffers,
+                ROAD_BUFFERS_MAX,
+                output.edge(),
+            )?,
             channels: output
                 .channels()
                 .iter()
@@ -580,3 +594,6 @@ impl Wire<'_> {
             .ok_or_else(|| Error::deployment(format!("no core {core} here")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use ringflow_schemas::{graph, network};
+
+use super::*;
+
+/// One subtask that reads an edge with `credit` and writes one with `road_buffers`, a channel each.
+fn deployment(credit: u32, road_buffers: u32) -> Result<Deployment> {
+    let message = Message::<FromJobManager>::build(|builder| {
+        let name = builder.create_string("n");
+        let program = graph::Program::create(
+            builder,
+            &graph::ProgramArgs {
+                name: Some(name),
+                ..graph::ProgramArgs::default()
+            },
+        );
+        let node = graph::StreamNode::create(
+            builder,
+            &graph::StreamNodeArgs {
+                uid: Some(name),
+                name: Some(name),
+                ..graph::StreamNodeArgs::default()
+            },
+        );
+        let (nodes, edges) = (
+            builder.create_vector(&[node]),
+            builder.create_vector::<flatbuffers::WIPOffset<graph::StreamEdge<'_>>>(&[]),
+        );
+        let graph = graph::StreamGraph::create(
+            builder,
+            &graph::StreamGraphArgs {
+                name: Some(name),
+                program: Some(program),
+                nodes: Some(nodes),
+                edges: Some(edges),
+                ..graph::StreamGraphArgs::default()
+            },
+        );
+        let attempt = wire_format::ExecutionAttemptId::default();
+        let channel = wire_format::ChannelDescriptor::create(
+            builder,
+            &wire_format::ChannelDescriptorArgs {
+                producer: Some(&attempt),
+                consumer: Some(&attempt),
+                peer_task_manager_id: Some(name),
+                ..wire_format::ChannelDescriptorArgs::default()
+            },
+        );
+        let channels = builder.create_vector(&[channel]);
+        let input = wire_format::InputGateDescriptor::create(
+            builder,
+            &wire_format::InputGateDescriptorArgs {
+                edge: 3,
+                channels: Some(channels),
+                credit,
+                ..wire_format::InputGateDescriptorArgs::default()
+            },
+        );
+        let output = wire_format::ResultPartitionDescriptor::create(
+            builder,
+            &wire_format::ResultPartitionDescriptorArgs {
+                edge: 5,
+                channels: Some(channels),
+                road_buffers,
+                ..wire_format::ResultPartitionDescriptorArgs::default()
+            },
+        );
+        let (inputs, outputs) = (
+            builder.create_vector(&[input]),
+            builder.create_vector(&[output]),
+        );
+        let (operators, chained) = (
+            builder.create_vector(&[0u32]),
+            builder.create_vector::<u32>(&[]),
+        );
+        let subtask = wire_format::SubtaskDescriptor::create(
+            builder,
+            &wire_format::SubtaskDescriptorArgs {
+                attempt: Some(&attempt),
+                vertex_name: Some(name),
+                operators: Some(operators),
+                chained_edges: Some(chained),
+                inputs: Some(inputs),
+                outputs: Some(outputs),
+                ..wire_format::SubtaskDescriptorArgs::default()
+            },
+        );
+        let subtasks = builder.create_vector(&[subtask]);
+        let deploy = wire_format::DeploySubtasks::create(
+            builder,
+            &wire_format::DeploySubtasksArgs {
+                job: Some(&wire_format::JobId::default()),
+                graph: Some(graph),
+                subtasks: Some(subtasks),
+            },
+        );
+        wire_format::JobManagerMessage::create(
+            builder,
+            &wire_format::JobManagerMessageArgs {
+                payload_type: wire_format::JobManagerPayload::DeploySubtasks,
+                payload: Some(deploy.as_union_value()),
+            },
+        )
+    });
+    Deployment::parse(&message).expect("a deployment")
+}
+
+#[test]
+fn every_level_is_read() {
+    for level in network::NETWORK_LEVELS {
+        let deployment = deployment(level.credit, level.road).expect("a legal level");
+        let subtask = &deployment.subtasks[0];
+        assert_eq!(subtask.inputs[0].credit, level.credit);
+        assert_eq!(subtask.outputs[0].road_buffers, level.road);
+    }
+}
+
+#[test]
+fn buffers_that_are_missing_or_too_many_are_a_deployment_error_that_names_the_edge() {
+    for (credit, road_buffers, expected) in [
+        (0, 8, "credit 0 of edge 3 is not within 1..=16"),
+        (17, 8, "credit 17 of edge 3 is not within 1..=16"),
+        (16, 0, "road_buffers 0 of edge 5 is not within 1..=8"),
+        (16, 9, "road_buffers 9 of edge 5 is not within 1..=8"),
+    ] {
+        let error = deployment(credit, road_buffers)
+            .expect_err("illegal")
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
