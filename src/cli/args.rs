@@ -51,8 +51,9 @@ pub struct CoreArgs {
     #[arg(long, global = true, default_value = "auto", value_parser = parse_spin)]
     pub spin: SpinPolicy,
     /// Memory for exchange buffers of the whole process, such as 256MiB; at least 1 MiB per data core
-    #[arg(long, global = true, default_value = "256MiB", value_parser = parse_bytes)]
-    pub network_memory: usize,
+    /// [default: 256MiB, or 16MiB per data core where that is more]
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
+    pub network_memory: Option<usize>,
     /// How cores receive: auto takes the best that the kernel has; single is the fallback of kernels before 6.0
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub receive: ReceiveMode,
@@ -74,13 +75,19 @@ impl CoreArgs {
     }
 }
 
-/// Checks that `bytes` are enough for the exchange buffers of `cores` data cores.
+/// Memory for the exchange buffers of `cores` data cores, in bytes.
+///
+/// Unless told otherwise, 256 MiB or 16 MiB per core. An all-to-all edge with a subtask on each of n cores takes at least
+/// 4 n buffers of every core: 16 MiB, less the receive buffers, are 480, so that jobs with one such edge run on 120
+/// cores and with two on 60 before anyone has to think of this flag.
 ///
 /// # Errors
-/// They are not; says how many are.
-pub(crate) fn check_network_memory(bytes: usize, cores: usize) -> crate::Result<()> {
+/// What was asked for is too little; says how much is enough.
+pub(crate) fn network_memory_bytes(asked: Option<usize>, cores: usize) -> crate::Result<usize> {
+    let bytes = asked.unwrap_or_else(|| (256 << 20).max(cores.saturating_mul(16 << 20)));
     let cores = u32::try_from(cores).unwrap_or(u32::MAX);
-    network::check_network_memory(bytes as u64, cores).map_err(anyhow::Error::msg)
+    network::check_network_memory(bytes as u64, cores).map_err(anyhow::Error::msg)?;
+    Ok(bytes)
 }
 
 /// `ringflow jobmanager`.
@@ -323,6 +330,10 @@ mod tests {
         assert_eq!(parse_spin("50us"), Ok(SpinPolicy::For(50_000)));
         assert_eq!(parse_spin("never"), Ok(SpinPolicy::For(0)));
         assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(network_memory_bytes(None, 4).unwrap(), 256 << 20);
+        assert_eq!(network_memory_bytes(None, 64).unwrap(), 1 << 30);
+        assert_eq!(network_memory_bytes(Some(4 << 20), 4).unwrap(), 4 << 20);
+        assert!(network_memory_bytes(Some(3 << 20), 4).is_err());
         assert!(
             ["", "50", "us", "-1us", "99999999999999999999s"]
                 .iter()

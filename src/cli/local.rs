@@ -18,7 +18,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::runtime::Runtime;
 
-use crate::cli::args::check_network_memory;
+use crate::cli::args::network_memory_bytes;
 use crate::jobs::Programs;
 
 /// How the local cluster runs.
@@ -28,8 +28,8 @@ pub struct LocalOptions {
     pub placement: PlacementRequest,
     /// When cores sleep.
     pub spin: SpinPolicy,
-    /// Network memory, in bytes.
-    pub network_memory_bytes: usize,
+    /// Network memory, in bytes; `None`: as the flag's default.
+    pub network_memory_bytes: Option<usize>,
     /// Receive by one operation at a time even where the kernel can do better.
     pub single_receive: bool,
     /// Slots at least; the job's parallelism decides otherwise.
@@ -43,7 +43,7 @@ impl Default for LocalOptions {
         Self {
             placement: PlacementRequest::default(),
             spin: SpinPolicy::For(ringflow_dataplane::limits::SPIN_AUTO_NS),
-            network_memory_bytes: 256 << 20,
+            network_memory_bytes: None,
             single_receive: false,
             slots_min: 1,
             rest_port: 0,
@@ -82,7 +82,8 @@ impl LocalCluster {
         for warning in &placement.warnings {
             tracing::warn!("{warning}");
         }
-        check_network_memory(options.network_memory_bytes, placement.data.len())?;
+        let network_memory_bytes =
+            network_memory_bytes(options.network_memory_bytes, placement.data.len())?;
         confine_to_housekeeping(&placement).context("cannot move to the housekeeping cores")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -107,7 +108,7 @@ impl LocalCluster {
             data_ports: Vec::new(),
             placement,
             spin: options.spin,
-            network_memory_bytes: options.network_memory_bytes,
+            network_memory_bytes,
             single_receive: options.single_receive,
             zero_copy_send: false,
             strict: false,

@@ -17,7 +17,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs, check_network_memory};
+use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs, network_memory_bytes};
 use crate::jobs::Programs;
 
 async fn stop_signal() -> std::io::Result<&'static str> {
@@ -87,7 +87,7 @@ pub fn task_manager(
         tracing::warn!("{warning}");
     }
     let cores = placement.data.len();
-    check_network_memory(args.cores.network_memory, cores)?;
+    let network_memory_bytes = network_memory_bytes(args.cores.network_memory, cores)?;
     ensure!(
         args.data_ports.is_empty() || args.data_ports.len() == cores,
         "--data-ports names {} ports for {cores} data cores: each core listens on its own",
@@ -114,7 +114,7 @@ pub fn task_manager(
         data_ports: args.data_ports.clone(),
         placement,
         spin: args.cores.spin,
-        network_memory_bytes: args.cores.network_memory,
+        network_memory_bytes,
         single_receive: args.cores.receive == ReceiveMode::Single,
         zero_copy_send: args.cores.zero_copy_send,
         strict: args.strict,

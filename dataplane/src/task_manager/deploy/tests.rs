@@ -25,7 +25,7 @@ fn deployment(credit: u32, road_buffers: u32) -> Result<Deployment> {
             builder.create_vector(&[node]),
             builder.create_vector::<flatbuffers::WIPOffset<graph::StreamEdge<'_>>>(&[]),
         );
-        let graph = graph::StreamGraph::create(
+        let graph = StreamGraph::create(
             builder,
             &graph::StreamGraphArgs {
                 name: Some(name),
