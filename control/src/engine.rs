@@ -49,7 +49,7 @@ struct Waiting {
     expires_at: Timestamp,
     /// The set of free slots that was last tried, and whether it counted as stable then.
     tried: Option<(u64, bool)>,
-    /// There were slots at the last try, but jobs that are ending still held the buffers.
+    /// There were slots at the last try, but not the buffers.
     shortage: Option<String>,
 }
 

@@ -55,7 +55,8 @@ pub const FAILURES_MAX: usize = 64;
 pub const FAILURE_BYTES_MAX: usize = 16 << 10;
 /// How long a job whose only failure is a lost peer waits for that peer's own story before FAILED is published.
 pub const ROOT_CAUSE_HOLD: Duration = Duration::from_secs(1);
-/// How long the set of slots must be unchanged before a waiting job with automatic parallelism settles for fewer.
+/// How long the set of slots must be unchanged before a waiting job with automatic parallelism settles for fewer, and
+/// before one fails for want of buffers.
 pub const SLOTS_STABLE: Duration = Duration::from_secs(1);
 
 /// Bytes of one encoded latency histogram (metrics/latency.rs): 3 digits over 1 us..1 h are 23 buckets of 1024 counts

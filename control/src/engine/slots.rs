@@ -73,7 +73,7 @@ impl Engine {
             if job.status() == JobStatus::Created && now >= waiting.expires_at {
                 let message = match &waiting.shortage {
                     Some(shortage) => format!(
-                        "no network buffers for {timeout_ms} ms (slot request timeout), other jobs did not end: {shortage}"
+                        "no network buffers for {timeout_ms} ms (slot request timeout): {shortage}"
                     ),
                     None => format!(
                         "no slots for {timeout_ms} ms (slot request timeout): job needs {}, {} with {} registered, {free} \
@@ -133,6 +133,8 @@ impl Engine {
         match self.fit(&seating) {
             Fit::At(level) => self.deploy(now, id, &seating, level, effects),
             Fit::Later(shortage) => return Attempt::NoBuffersYet(shortage.to_string()),
+            // More TaskManagers may be on their way, over which the job spreads.
+            Fit::No(shortage) if !stable => return Attempt::NoBuffersYet(shortage.to_string()),
             Fit::No(shortage) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.on_no_resources(now, shortage.to_string(), effects);
@@ -221,7 +223,7 @@ enum Attempt {
     /// It waits no more: deployed, or failed.
     Done,
     NoSlots,
-    /// Jobs that are ending hold what it needs.
+    /// Jobs that are ending hold what it needs, or slots are still coming.
     NoBuffersYet(String),
 }
 

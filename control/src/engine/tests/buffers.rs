@@ -187,7 +187,7 @@ fn waiting_for_buffers_has_its_end_too() {
     assert_eq!(cluster.status(second), JobStatus::Failed);
     let root = cluster.root(second);
     assert!(
-        root.starts_with("no network buffers for 300000 ms (slot request timeout), other jobs did not end: insufficient"),
+        root.starts_with("no network buffers for 300000 ms (slot request timeout): insufficient"),
         "{root}"
     );
 }
@@ -199,6 +199,13 @@ fn a_job_that_waited_for_slots_fails_when_the_buffers_there_are_too_few() {
     assert_eq!(answer(&commands), Ok(Vec::new()));
     let commands = cluster.register_with(1, "tm-1", 4, 7);
     assert!(deployed(&commands).is_empty());
+    cluster.passes(900);
+    assert_eq!(
+        cluster.status(id),
+        JobStatus::Created,
+        "more may be on their way"
+    );
+    cluster.passes(100);
     assert_eq!(cluster.status(id), JobStatus::Failed);
     assert!(
         cluster
@@ -208,6 +215,19 @@ fn a_job_that_waited_for_slots_fails_when_the_buffers_there_are_too_few() {
         cluster.root(id)
     );
     assert_eq!(cluster.engine.cluster.slots_free(), 4);
+}
+
+#[test]
+fn a_job_that_waits_runs_once_enough_task_managers_share_its_channels() {
+    let mut cluster = Cluster::new(&[]);
+    let (id, _) = cluster.submit(job(4));
+    // All on one: 2 producers with 4 consumers on each core, 32 buffers at least.
+    cluster.register_with(1, "tm-1", 4, 30);
+    cluster.passes(500);
+    assert_eq!(cluster.status(id), JobStatus::Created);
+    // Spread over two: 4 subpartitions and 2 channels from the other process on each core.
+    let commands = cluster.register_with(2, "tm-2", 4, 30);
+    assert_eq!(level(&commands), NETWORK_LEVELS[3]);
 }
 
 #[test]
