@@ -24,11 +24,11 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 
 /// Filled buffers that wait in one subpartition for a consumer in this process. Flink allows 10 per subpartition; 8 keeps
 /// the ring a power of two. In flight per edge at most producers x consumers x 8 x 32 KiB.
-pub const CHANNEL_BUFFERS: usize = 8;
+pub const CHANNEL_BUFFERS: usize = ringflow_schemas::network::ROAD_BUFFERS_MAX as usize;
 
 /// Credit that a consumer grants a remote channel when it opens: buffers it reserves, 16 x 32 KiB measured enough to
 /// fill a loopback connection.
-pub const CHANNEL_CREDIT: u32 = 16;
+pub const CHANNEL_CREDIT: u32 = ringflow_schemas::network::CREDIT_MAX;
 
 /// Room for control elements of a frame that needed no credit, and for those that join them: 20 elements.
 pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
@@ -38,10 +38,11 @@ pub const CREDIT_STEPS: u32 = 4;
 
 /// Blocks of one remote channel that wait where the kernel put them. What comes behind them is copied together, so that a
 /// consumer that stands still pins its credit and these, however small the pieces were that its data came in.
-pub const IN_PLACE_MAX: u32 = 4;
+pub const IN_PLACE_MAX: u32 = ringflow_schemas::network::PINNED_BLOCKS_MAX;
 
 /// Blocks that each core keeps ready for the kernel to receive into: 1 MiB, about what a core reads in one sweep.
-pub const RECEIVE_BUFFERS: u16 = 32;
+#[allow(clippy::cast_possible_truncation, reason = "32")]
+pub const RECEIVE_BUFFERS: u16 = ringflow_schemas::network::RECEIVE_BUFFERS as u16;
 
 /// Times that an ending core waits 10 ms at most for the kernel to let go of its sockets.
 pub const SHUTDOWN_WAITS: usize = 500;
@@ -54,6 +55,10 @@ pub const SOURCE_POLL_RECORDS: usize = 512;
 
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
+
+/// Records that a subtask reads ahead in a buffer, to announce their keys: enough for their cache misses to overlap (a core
+/// has 10 to 24 in flight), few enough that all of them stay in the nearest cache.
+pub const KEYS_AHEAD: usize = 16;
 
 /// Data frames gathered into one send, well below the kernel's limit of 1024 pieces.
 pub const SEND_FRAMES: usize = 16;

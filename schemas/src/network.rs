@@ -55,6 +55,19 @@ impl NetworkLevel {
     /// The least that works: the level of a job that would fit at no other.
     pub const SMALLEST: Self = NETWORK_LEVELS[NETWORK_LEVELS.len() - 1];
 
+    /// The road of the level with this credit.
+    #[must_use]
+    pub const fn road_of(credit: u32) -> u32 {
+        let mut index = 0;
+        while index < NETWORK_LEVELS.len() {
+            if NETWORK_LEVELS[index].credit <= credit {
+                return NETWORK_LEVELS[index].road;
+            }
+            index += 1;
+        }
+        Self::SMALLEST.road
+    }
+
     /// Buffers that one subpartition may hold of the producing core's pool.
     #[must_use]
     pub const fn subpartition_buffers(self) -> u32 {
@@ -144,6 +157,9 @@ mod tests {
             .map(|level| (level.subpartition_buffers(), level.remote_channel_buffers()))
             .collect();
         assert_eq!(per_channel, [(11, 21), (7, 13), (5, 9), (4, 5)]);
+        for level in NETWORK_LEVELS {
+            assert_eq!(NetworkLevel::road_of(level.credit), level.road);
+        }
         let channels = CoreChannels {
             subpartitions: 16,
             remote: 2,

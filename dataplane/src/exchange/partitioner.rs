@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ringflow_schemas::graph::Partitioner as WirePartitioner;
-use ringflow_schemas::key_group;
+use ringflow_schemas::key_group::{self, KeyGroupOf};
 
 use crate::error::{Error, Result};
 use crate::record::RecordRef;
@@ -35,8 +35,8 @@ pub enum Partitioner {
     Hash {
         /// The edge's key selector.
         key_hash: KeyHash,
-        /// Number of key groups.
-        max_parallelism: u32,
+        /// Of a hash, without a division.
+        key_group_of: KeyGroupOf,
         /// Channel of each key group.
         owners: Vec<u16>,
     },
@@ -82,7 +82,7 @@ impl Partitioner {
                 };
                 Ok(Self::Hash {
                     key_hash,
-                    max_parallelism,
+                    key_group_of: KeyGroupOf::new(max_parallelism),
                     owners: (0..max_parallelism).map(owner).collect(),
                 })
             }
@@ -125,11 +125,11 @@ impl Partitioner {
             Self::Broadcast => Target::All,
             Self::Hash {
                 key_hash,
-                max_parallelism,
+                key_group_of,
                 owners,
             } => {
                 let hash = key_hash(record.bytes);
-                let group = key_group::key_group(hash, *max_parallelism);
+                let group = key_group_of.key_group(hash);
                 Target::One(usize::from(owners[group as usize]), hash)
             }
         }

@@ -101,7 +101,6 @@ impl ResultPartition {
 
     #[inline]
     fn push_to(&mut self, channel: usize, record: &RecordRef<'_>, key_hash: u32) {
-        add(&self.metrics.bytes_copied, record.bytes.len() as u64);
         self.unflushed = true;
         let subpartition = &mut self.subpartitions[channel];
         if let Some(open) = &mut subpartition.open
@@ -143,6 +142,7 @@ impl ResultPartition {
             return;
         };
         add(&self.metrics.bytes_out, buffer.bytes() as u64);
+        add(&self.metrics.bytes_copied, buffer.bytes() as u64);
         add(&self.metrics.buffers_out, 1);
         let was_waiting = !subpartition.waiting.is_empty();
         let back = if was_waiting {

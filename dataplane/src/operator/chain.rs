@@ -271,6 +271,8 @@ pub struct Chain {
     polls: bool,
     /// Something in it may refuse records: an operator that wants polls, or a partition.
     can_block: bool,
+    /// Its head wants to hear of keys early.
+    wants_keys: bool,
 }
 
 impl Chain {
@@ -285,11 +287,13 @@ impl Chain {
         .expect("the visit above cannot fail");
         let mut can_block = polls;
         head.for_each_partition(&mut |_| can_block = true);
+        let wants_keys = matches!(&head, Output::Chained(node) if node.operator.wants_keys());
         Self {
             head,
             blocked: false,
             polls,
             can_block,
+            wants_keys,
         }
     }
 
@@ -312,6 +316,16 @@ impl Chain {
     #[inline]
     pub fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
         self.head.collect(record)
+    }
+
+    /// Records with these key hashes come next.
+    #[inline]
+    pub fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
+        if self.wants_keys
+            && let Output::Chained(node) = &mut self.head
+        {
+            node.operator.on_keys_ahead(key_hashes);
+        }
     }
 
     /// A signal enters. [`Progress::Blocked`]: call [`Chain::resume`] until it is done, and nothing else.

@@ -79,6 +79,20 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
+    /// The operator looks up state by key, and gains from hearing of keys early ([`Operator::on_keys_ahead`]). Asked of the head
+    /// of a chain.
+    fn wants_keys(&self) -> bool {
+        false
+    }
+
+    /// Records with these key hashes come next, unless the chain stops before: their state can be fetched into the cache
+    /// meanwhile, all of it at once instead of one miss after another.
+    ///
+    /// Shape: at most `limits::KEYS_AHEAD`.
+    fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
+        let _ = key_hashes;
+    }
+
     /// The operator wants [`Operator::poll`] once in every turn of its subtask (delivery reports of a producer).
     fn wants_poll(&self) -> bool {
         false

@@ -109,6 +109,16 @@ where
         Ok(())
     }
 
+    fn wants_keys(&self) -> bool {
+        true
+    }
+
+    fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
+        if let Some(state) = &self.state {
+            state.prefetch(key_hashes);
+        }
+    }
+
     #[inline]
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
         // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.

@@ -99,6 +99,8 @@ pub(super) struct Core {
     expected: HashMap<ChannelKey, Rc<RemoteReceiver>>,
     /// Channels that producers opened before their consumers were deployed.
     unclaimed: HashMap<ChannelKey, (ConnectionId, u32)>,
+    /// Time spent in all looking for work that was not there.
+    spun_ns: u64,
     /// When an idle subtask wants its next turn.
     wake_ns: Option<u64>,
     ended: bool,
@@ -129,6 +131,7 @@ impl Core {
             half_wired: HashMap::new(),
             expected: HashMap::new(),
             unclaimed: HashMap::new(),
+            spun_ns: 0,
             wake_ns: None,
             ended: false,
         })
@@ -137,16 +140,19 @@ impl Core {
     pub(super) async fn run(mut self) {
         let bell_task =
             glommio::spawn_local(listen(Arc::clone(&self.doorbell), Rc::clone(&self.bell)));
-        let mut idle_since_ns = None;
+        // Since when nothing has moved, and when that was seen last.
+        let mut idle: Option<(u64, u64)> = None;
         while !self.ended {
             self.doorbell.count_sweep();
             if self.sweep() {
-                idle_since_ns = None;
+                idle = None;
                 glommio::yield_if_needed().await;
                 continue;
             }
             let now_ns = self.clock.now_ns();
-            let since_ns = *idle_since_ns.get_or_insert(now_ns);
+            let (since_ns, seen_ns) = idle.unwrap_or((now_ns, now_ns));
+            self.spun_ns += now_ns.saturating_sub(seen_ns);
+            idle = Some((since_ns, now_ns));
             let spins = match self.spin {
                 SpinPolicy::Always => true,
                 SpinPolicy::Auto => now_ns.saturating_sub(since_ns) < SPIN_AUTO_NS,
@@ -157,7 +163,7 @@ impl Core {
                 glommio::yield_if_needed().await;
             } else {
                 self.sleep().await;
-                idle_since_ns = None;
+                idle = None;
             }
         }
         bell_task.cancel().await;
@@ -273,7 +279,8 @@ impl Core {
         let mut index = 0;
         while index < self.subtasks.len() {
             let subtask = &mut self.subtasks[index];
-            let turn = std::panic::catch_unwind(AssertUnwindSafe(|| subtask.turn()))
+            let spun_ns = self.spun_ns;
+            let turn = std::panic::catch_unwind(AssertUnwindSafe(|| subtask.turn(spun_ns)))
                 .unwrap_or_else(|panic| {
                     Err(Error::operator(format!(
                         "panicked: {}",

@@ -69,6 +69,19 @@ impl<E, X: KeyExtractor<E>> KeyedState<E, X> {
         }
     }
 
+    /// Has the entries of keys with these hashes fetched into the cache, without waiting.
+    ///
+    /// Cost: about 2 ns each; misses overlap, so that what follows finds its entries there.
+    pub fn prefetch(&self, key_hashes: &[u32]) {
+        for key_hash in key_hashes {
+            let group = self.key_group_of.key_group(*key_hash);
+            let index = group.wrapping_sub(self.key_groups.start) as usize;
+            if let Some(table) = self.tables.get(index) {
+                table.prefetch(*key_hash);
+            }
+        }
+    }
+
     /// The entry of `key`, or its place.
     ///
     /// Cost: [`Table::entry`].

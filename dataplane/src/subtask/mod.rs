@@ -15,11 +15,11 @@ use crate::batch::{InputBuffer, layout};
 use crate::element::{Control, Element, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
-use crate::limits::{GATE_TURN_BUFFERS, SOURCE_POLL_RECORDS};
+use crate::limits::{GATE_TURN_BUFFERS, KEYS_AHEAD, SOURCE_POLL_RECORDS};
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
-use crate::record::EventTime;
+use crate::record::{EventTime, RecordRef};
 use crate::runtime::clock::Clock;
 use crate::source::watermark::SplitWatermarks;
 use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
@@ -65,6 +65,65 @@ pub enum Head {
     },
 }
 
+/// The next few elements of a buffer: records, and the control element that ends them, if one does.
+struct Ahead<'a> {
+    records: [RecordRef<'a>; KEYS_AHEAD],
+    key_hashes: [u32; KEYS_AHEAD],
+    /// Where each record ends.
+    ends: [usize; KEYS_AHEAD],
+    count: usize,
+    /// Where the records end.
+    end: usize,
+    /// What follows them, and where that ends.
+    control: Option<(Control, usize)>,
+}
+
+impl<'a> Ahead<'a> {
+    #[inline]
+    fn read(elements: &'a [u8], from: usize) -> Self {
+        let mut ahead = Self {
+            records: [RecordRef::EMPTY; KEYS_AHEAD],
+            key_hashes: [0; KEYS_AHEAD],
+            ends: [0; KEYS_AHEAD],
+            count: 0,
+            end: from,
+            control: None,
+        };
+        let mut offset = from;
+        while ahead.count < KEYS_AHEAD {
+            match layout::next_element(elements, &mut offset) {
+                Some(Element::Record(record)) => {
+                    ahead.records[ahead.count] = record;
+                    ahead.key_hashes[ahead.count] = record.key_hash;
+                    ahead.ends[ahead.count] = offset;
+                    ahead.count += 1;
+                    ahead.end = offset;
+                }
+                Some(Element::Control(control)) => {
+                    ahead.control = Some((control, offset));
+                    break;
+                }
+                None => break,
+            }
+        }
+        ahead
+    }
+
+    fn key_hashes(&self) -> &[u32] {
+        &self.key_hashes[..self.count]
+    }
+
+    fn records(&self) -> impl Iterator<Item = (&RecordRef<'a>, usize)> {
+        let ends = self.ends[..self.count].iter().copied();
+        self.records[..self.count].iter().zip(ends)
+    }
+
+    /// The buffer is at its end.
+    fn is_last(&self) -> bool {
+        self.count < KEYS_AHEAD && self.control.is_none()
+    }
+}
+
 /// One parallel instance at work.
 #[allow(missing_debug_implementations, reason = "holds boxed operators")]
 pub struct Subtask {
@@ -83,6 +142,9 @@ pub struct Subtask {
     suspect: bool,
     last_turn: Turn,
     last_ns: u64,
+    /// What the core had spun in all when this subtask last looked, and how much of it is not accounted yet.
+    spun_ns: u64,
+    spinning_ns: u64,
 }
 
 impl Subtask {
@@ -108,6 +170,8 @@ impl Subtask {
             suspect: false,
             last_turn: Turn::Idle { until_ns: None },
             last_ns,
+            spun_ns: 0,
+            spinning_ns: 0,
         }
     }
 
@@ -132,29 +196,44 @@ impl Subtask {
         }
     }
 
-    /// One turn: a bounded bite of work, with its time accounted.
+    /// One turn: a bounded bite of work, with its time accounted. `spun_ns`: what the core has spent in all, up to now, looking
+    /// for work that was not there.
     ///
     /// # Errors
     /// The subtask failed.
-    pub fn turn(&mut self) -> Result<Turn> {
+    pub fn turn(&mut self, spun_ns: u64) -> Result<Turn> {
         let started_ns = self.clock.now_ns();
         let turn = self.work(started_ns)?;
         let ended_ns = self.clock.now_ns();
-        let waited = match self.last_turn {
+        self.spinning_ns += spun_ns.saturating_sub(self.spun_ns);
+        self.spun_ns = spun_ns;
+        let waited_ns = started_ns.saturating_sub(self.last_ns);
+        match self.last_turn {
+            Turn::Backpressured => add(&self.metrics.backpressured_ns, waited_ns),
             // A subtask that waits for its turn on a shared core is not busy: the core is, with another one.
-            Turn::Idle { .. } | Turn::Finished | Turn::Worked => &self.metrics.idle_ns,
-            Turn::Backpressured => &self.metrics.backpressured_ns,
-        };
-        add(waited, started_ns.saturating_sub(self.last_ns));
-        let spent = match turn {
-            Turn::Worked => &self.metrics.busy_ns,
-            Turn::Backpressured => &self.metrics.backpressured_ns,
-            Turn::Idle { .. } | Turn::Finished => &self.metrics.idle_ns,
-        };
-        add(spent, ended_ns.saturating_sub(started_ns));
+            Turn::Idle { .. } | Turn::Finished | Turn::Worked => self.account_idle(waited_ns),
+        }
+        let spent_ns = ended_ns.saturating_sub(started_ns);
+        match turn {
+            Turn::Worked => add(&self.metrics.busy_ns, spent_ns),
+            Turn::Backpressured => add(&self.metrics.backpressured_ns, spent_ns),
+            Turn::Idle { .. } | Turn::Finished => self.account_idle(spent_ns),
+        }
+        if turn != self.last_turn && matches!(turn, Turn::Worked | Turn::Backpressured) {
+            // What the core spun before this is no idle time of what comes.
+            self.spinning_ns = 0;
+        }
         self.last_turn = turn;
         self.last_ns = ended_ns;
         Ok(turn)
+    }
+
+    /// Idle time: spinning as far as the core spun, idle for the rest.
+    fn account_idle(&mut self, ns: u64) {
+        let spinning_ns = ns.min(self.spinning_ns);
+        self.spinning_ns -= spinning_ns;
+        add(&self.metrics.spinning_ns, spinning_ns);
+        add(&self.metrics.idle_ns, ns - spinning_ns);
     }
 
     fn work(&mut self, now_ns: u64) -> Result<Turn> {
@@ -349,30 +428,36 @@ impl Subtask {
             took = true;
             let (mut ended, mut stopped) = (false, false);
             let elements = buffer.as_slice();
-            while let Some(element) = layout::next_element(elements, &mut offset) {
-                match element {
-                    Element::Record(record) => {
-                        self.chain.on_record(&record)?;
-                        stopped = self.chain.is_blocked();
+            while !stopped {
+                let ahead = Ahead::read(elements, offset);
+                self.chain.on_keys_ahead(ahead.key_hashes());
+                offset = ahead.end;
+                for (record, end) in ahead.records() {
+                    self.chain.on_record(record)?;
+                    if self.chain.is_blocked() {
+                        (stopped, offset) = (true, end);
+                        break;
                     }
-                    Element::Control(control) => {
-                        ended = gate.on_control(channel, control, &mut self.signals)?;
-                        while let Some(signal) = self.signals.pop_front() {
-                            stopped = self.chain.on_signal(signal)? == Progress::Blocked;
-                            if stopped {
-                                break;
-                            }
+                }
+                if stopped || ahead.is_last() {
+                    break;
+                }
+                if let Some((control, end)) = ahead.control {
+                    offset = end;
+                    ended = gate.on_control(channel, control, &mut self.signals)?;
+                    while let Some(signal) = self.signals.pop_front() {
+                        stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                        if stopped {
+                            break;
                         }
                     }
                 }
-                if stopped {
-                    break;
-                }
             }
+            let left = offset < elements.len();
             if ended {
                 return self.end_input(0, false);
             }
-            if offset < elements.len() {
+            if left {
                 *current = Some((channel, buffer, offset));
             }
             if stopped {

@@ -12,14 +12,13 @@ use std::sync::Arc;
 use ringflow_schemas::control as wire_format;
 use ringflow_schemas::graph::{OperatorKind, Partitioner as WirePartitioner, StreamGraph};
 use ringflow_schemas::id::ExecutionAttemptId;
-use ringflow_schemas::network::{CREDIT_MAX, ROAD_BUFFERS_MAX};
+use ringflow_schemas::network::{CREDIT_MAX, NetworkLevel, ROAD_BUFFERS_MAX};
 use ringflow_schemas::rpc::{FromJobManager, Message};
 
 use crate::error::{Error, Result};
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::partitioner::Partitioner;
 use crate::exchange::ring;
-use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT};
 use crate::operator::Operator;
 use crate::program::{NodeCode, ProgramResolver, Topology};
 use crate::runtime::context::{PrepareContext, SplitAssignment};
@@ -50,13 +49,6 @@ struct Channel {
 struct Input {
     channel: Channel,
     /// Frames that the consumer grants a peer in another process; 1..=`CREDIT_MAX`.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the exchange grants every channel the same so far"
-        )
-    )]
     credit: u32,
 }
 
@@ -67,10 +59,6 @@ struct Output {
     partitioner: WirePartitioner,
     max_parallelism: u32,
     /// Filled buffers that may wait on the road of each channel; 1..=`ROAD_BUFFERS_MAX`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "all roads of the exchange have one length so far")
-    )]
     road_buffers: u32,
     channels: Vec<Channel>,
 }
@@ -393,6 +381,11 @@ pub fn wire(
 
 type Half<T> = HashMap<ChannelKey, T>;
 
+/// Places of a road; a ring wants a power of two.
+fn places(road: u32) -> usize {
+    usize::try_from(road.next_power_of_two()).unwrap_or(1)
+}
+
 /// Rings of which one end has been given out.
 #[derive(Default)]
 struct Rings {
@@ -401,17 +394,17 @@ struct Rings {
 }
 
 impl Rings {
-    fn producer(&mut self, key: ChannelKey) -> ring::Producer<crate::batch::Buffer> {
+    fn producer(&mut self, key: ChannelKey, road: u32) -> ring::Producer<crate::batch::Buffer> {
         self.producers.remove(&key).unwrap_or_else(|| {
-            let (producer, consumer) = ring::ring(CHANNEL_BUFFERS);
+            let (producer, consumer) = ring::ring(places(road));
             self.consumers.insert(key, consumer);
             producer
         })
     }
 
-    fn consumer(&mut self, key: ChannelKey) -> ring::Consumer<crate::batch::Buffer> {
+    fn consumer(&mut self, key: ChannelKey, road: u32) -> ring::Consumer<crate::batch::Buffer> {
         self.consumers.remove(&key).unwrap_or_else(|| {
-            let (producer, consumer) = ring::ring(CHANNEL_BUFFERS);
+            let (producer, consumer) = ring::ring(places(road));
             self.producers.insert(key, producer);
             consumer
         })
@@ -464,9 +457,9 @@ impl Wire<'_> {
             )
         } else {
             let mut inputs = Vec::new();
-            for Input { channel, .. } in &plan.inputs {
+            for Input { channel, credit } in &plan.inputs {
                 inputs.push((
-                    self.receiver(channel)?,
+                    self.receiver(channel, *credit)?,
                     channel.peer.task_manager_id.clone(),
                 ));
             }
@@ -547,12 +540,15 @@ impl Wire<'_> {
         )?;
         let mut channels = Vec::new();
         for channel in &output.channels {
-            channels.push((self.sender(channel)?, channel.peer.task_manager_id.clone()));
+            channels.push((
+                self.sender(channel, output.road_buffers)?,
+                channel.peer.task_manager_id.clone(),
+            ));
         }
         Ok(OutputSpec::Partition(partitioner, channels))
     }
 
-    fn sender(&mut self, channel: &Channel) -> Result<SenderSpec> {
+    fn sender(&mut self, channel: &Channel, road: u32) -> Result<SenderSpec> {
         let peer = &channel.peer;
         if peer.task_manager_id != self.me {
             let id = (self.connection)(self.core, peer);
@@ -562,27 +558,29 @@ impl Wire<'_> {
                     format!("no data connection to TaskManager {}", peer.task_manager_id),
                 )
             })?;
-            return Ok(SenderSpec::Remote(id, channel.key, CHANNEL_BUFFERS));
+            return Ok(SenderSpec::Remote(id, channel.key, places(road)));
         }
         if peer.core == self.core {
-            return Ok(SenderSpec::Local(channel.key, CHANNEL_BUFFERS));
+            return Ok(SenderSpec::Local(channel.key, places(road)));
         }
         Ok(SenderSpec::CrossCore(
-            self.rings.producer(channel.key),
+            self.rings.producer(channel.key, road),
             self.doorbell(peer.core)?,
         ))
     }
 
-    fn receiver(&mut self, channel: &Channel) -> Result<ReceiverSpec> {
+    /// A gate is told its credit only; a road inside the process has as many places as the level with that credit.
+    fn receiver(&mut self, channel: &Channel, credit: u32) -> Result<ReceiverSpec> {
+        let road = NetworkLevel::road_of(credit);
         let peer = &channel.peer;
         if peer.task_manager_id != self.me {
-            return Ok(ReceiverSpec::Remote(channel.key, CHANNEL_CREDIT));
+            return Ok(ReceiverSpec::Remote(channel.key, credit));
         }
         if peer.core == self.core {
-            return Ok(ReceiverSpec::Local(channel.key, CHANNEL_BUFFERS));
+            return Ok(ReceiverSpec::Local(channel.key, places(road)));
         }
         Ok(ReceiverSpec::CrossCore(
-            self.rings.consumer(channel.key),
+            self.rings.consumer(channel.key, road),
             self.doorbell(peer.core)?,
         ))
     }
