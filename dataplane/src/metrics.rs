@@ -41,7 +41,7 @@ pub struct SubtaskMetrics {
     pub source_records: Cell<u64>,
     /// Records handed to the outside.
     pub sink_records: Cell<u64>,
-    /// Bytes of records copied into buffers.
+    /// Bytes of elements copied: into buffers, and on arrival where they could not stay where the kernel put them.
     pub bytes_copied: Cell<u64>,
     /// Records known to wait outside.
     pub pending_records: Cell<u64>,

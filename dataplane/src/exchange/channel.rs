@@ -106,6 +106,15 @@ impl ChannelReceiver {
         }
     }
 
+    /// Bytes of elements that were copied on arrival, in all.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        match self {
+            Self::Local(_) | Self::CrossCore(..) => 0,
+            Self::Remote(receiver) => receiver.copied_bytes(),
+        }
+    }
+
     /// Nothing to take.
     #[must_use]
     pub fn is_empty(&self) -> bool {

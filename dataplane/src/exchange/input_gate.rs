@@ -70,6 +70,15 @@ impl InputGate {
         self.channels.iter().all(|channel| channel.road.is_empty())
     }
 
+    /// Bytes of elements that were copied on arrival, in all.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.channels
+            .iter()
+            .map(|channel| channel.road.copied_bytes())
+            .sum()
+    }
+
     /// Queues what a control element of `channel` means for the subtask; true when every channel has ended.
     ///
     /// # Errors

@@ -220,6 +220,8 @@ pub struct RemoteReceiver {
     queue: RefCell<VecDeque<Waiting>>,
     /// Blocks in the queue that are where the kernel put them.
     in_place: Cell<u32>,
+    /// Bytes of elements that were copied on arrival, in all.
+    copied: Cell<u64>,
     /// Data frames taken from the queue whose credit has not gone back.
     pub(super) owed: Cell<u32>,
     /// Set when the producer has opened the channel.
@@ -234,6 +236,7 @@ impl RemoteReceiver {
             credit,
             queue: RefCell::default(),
             in_place: Cell::new(0),
+            copied: Cell::new(0),
             owed: Cell::new(0),
             link: RefCell::default(),
         }
@@ -291,6 +294,7 @@ impl RemoteReceiver {
         ends: bool,
         pool: &BufferPool,
     ) {
+        self.copied.set(self.copied.get() + elements.len() as u64);
         let mut queue = self.queue.borrow_mut();
         while !elements.is_empty() {
             if let Some(Waiting {
@@ -329,6 +333,7 @@ impl RemoteReceiver {
         pool: &BufferPool,
     ) {
         let records = u32::from(is_record);
+        self.copied.set(self.copied.get() + element.len() as u64);
         let mut queue = self.queue.borrow_mut();
         let joined = match queue.back_mut() {
             Some(Waiting {
@@ -382,6 +387,12 @@ impl RemoteReceiver {
                 free: true,
             });
         }
+    }
+
+    /// Bytes of elements that were copied on arrival, in all: those cut in two, and those that found their consumer behind.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied.get()
     }
 
     /// Nothing to take.

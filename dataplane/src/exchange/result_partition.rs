@@ -22,6 +22,8 @@ use crate::record::RecordRef;
 #[derive(Debug)]
 struct Subpartition {
     open: Option<Buffer>,
+    /// Turns that have ended since `open` got its first record.
+    turns: u32,
     /// Filled buffers that the road did not take yet.
     waiting: VecDeque<Buffer>,
     road: ChannelSender,
@@ -64,6 +66,7 @@ impl ResultPartition {
     ) -> Self {
         let subpartition = |(road, peer)| Subpartition {
             open: None,
+            turns: 0,
             waiting: VecDeque::new(),
             road,
             peer,
@@ -138,6 +141,7 @@ impl ResultPartition {
 
     fn close_buffer(&mut self, channel: usize) {
         let subpartition = &mut self.subpartitions[channel];
+        subpartition.turns = 0;
         let Some(buffer) = subpartition.open.take().filter(|buffer| !buffer.is_empty()) else {
             return;
         };
@@ -183,7 +187,8 @@ impl ResultPartition {
     }
 
     /// Sends partly filled buffers: to every consumer when the subtask has run out of input (`idle`), else only to those
-    /// that have nothing else to do, so that batches grow only where somebody is busy. A full road keeps its buffer.
+    /// that have nothing else to do and whose buffer did not fill within a turn, so that batches grow only where somebody is
+    /// busy, and rare records do not wait for company. A full road keeps its buffer.
     /// True if anything left.
     pub fn flush(&mut self, idle: bool) -> bool {
         if !self.unflushed {
@@ -195,10 +200,13 @@ impl ResultPartition {
             if subpartition.open.as_ref().is_none_or(Buffer::is_empty) {
                 continue;
             }
-            if subpartition.would_flush(idle) {
+            // One that the next turn will fill is worth waiting for while there is work.
+            let ripe = idle || subpartition.turns > 0;
+            if ripe && subpartition.would_flush(idle) {
                 self.close_buffer(channel);
                 sent = true;
             } else {
+                self.subpartitions[channel].turns += 1;
                 left = true;
             }
         }

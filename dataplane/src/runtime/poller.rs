@@ -213,8 +213,8 @@ impl Core {
                 CoreCommand::Deploy(specs) => specs.into_iter().for_each(|spec| self.deploy(spec)),
                 CoreCommand::Cancel(attempts) => self.cancel(&attempts),
                 CoreCommand::Report(reply) => {
-                    let snapshots = self.subtasks.iter().map(|subtask| {
-                        subtask.count_pending_records();
+                    let snapshots = self.subtasks.iter_mut().map(|subtask| {
+                        subtask.count();
                         snapshot(
                             subtask.attempt(),
                             subtask.metrics(),

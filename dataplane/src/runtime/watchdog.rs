@@ -3,7 +3,8 @@
 //! Owns: [`Watchdog`]. glommio 0.9.0 can park an executor whose task is runnable (a completion that lands between its poll
 //! and its first preemption check reads as "nothing to run"). The watchdog strikes the doorbell of each core whose sweeps
 //! stand still for a period although the core has not published that it sleeps; the executor wakes up and goes on.
-//! Invariant: such a core stands still for about one period at most. A strike at a core that is merely busy is harmless.
+//! Invariant: such a core stands still for about one period at most: 1 ms, where the fault has been seen of late or cores have
+//! just woken up, 10 ms in mid-flow, 50 ms after a long sleep. A strike at a core that is merely busy is harmless.
 //! Left out: cores that hang in user code; nobody can take the core from it.
 
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use crate::limits::WATCHDOG_PERIOD_MS;
 use crate::runtime::clock::Clock;
 use crate::runtime::doorbell::Doorbell;
 
-/// Periods with all cores asleep after which the watchdog looks less often.
-const CALM_PERIODS: u32 = 100;
-/// How often it looks then; a core that wakes up and parks at once waits this long for its rescue.
-const CALM_PERIOD: Duration = Duration::from_millis(50);
+/// Looks in a row that saw the same, after which the watchdog looks less often: it shares its CPUs with others.
+const CALM_LOOKS: u32 = 100;
+/// How often it looks while all cores sleep; one that wakes up and parks at once waits this long for its rescue.
+const ASLEEP_PERIOD: Duration = Duration::from_millis(50);
+/// How often it looks while all cores sweep on or sleep; one that parks in mid-flow waits this long.
+const MOVING_PERIOD: Duration = Duration::from_millis(10);
 
 /// What the watchdog has seen.
 #[derive(Debug, Default)]
@@ -69,19 +72,26 @@ impl Watchdog {
             .spawn(move || {
                 let clock = Clock::system();
                 let mut seen: Vec<Seen> = cores.iter().map(|_| Seen::default()).collect();
-                let mut calm = 0;
+                let (mut asleep, mut moving) = (0, 0);
                 while !stopping.load(Ordering::Acquire) {
-                    let period = if calm < CALM_PERIODS {
-                        Duration::from_millis(WATCHDOG_PERIOD_MS)
+                    let period = if asleep > CALM_LOOKS {
+                        ASLEEP_PERIOD
+                    } else if moving > CALM_LOOKS {
+                        MOVING_PERIOD
                     } else {
-                        CALM_PERIOD
+                        Duration::from_millis(WATCHDOG_PERIOD_MS)
                     };
                     std::thread::park_timeout(period);
-                    let mut asleep = true;
+                    let mut all = Look::Asleep;
                     for (core, seen) in cores.iter().zip(&mut seen) {
-                        asleep &= look(core, seen, clock.now_ns(), &shared);
+                        all = all.max(look(core, seen, clock.now_ns(), &shared));
                     }
-                    calm = if asleep { calm + 1 } else { 0 };
+                    asleep = if all == Look::Asleep { asleep + 1 } else { 0 };
+                    moving = if all < Look::StoodStill {
+                        moving + 1
+                    } else {
+                        0
+                    };
                 }
             })?;
         Ok(Self {
@@ -98,8 +108,19 @@ impl Watchdog {
     }
 }
 
-/// Looks at one core; true when it sleeps as it should.
-fn look(core: &Watched, seen: &mut Seen, now_ns: u64, counters: &WatchdogCounters) -> bool {
+/// What a look at a core saw, the calmest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    /// It sleeps as it should.
+    Asleep,
+    /// It has swept since the last look.
+    Moving,
+    /// It has not.
+    StoodStill,
+}
+
+/// Looks at one core.
+fn look(core: &Watched, seen: &mut Seen, now_ns: u64, counters: &WatchdogCounters) -> Look {
     let sweeps = core.doorbell.sweeps();
     if sweeps != seen.sweeps {
         if std::mem::take(&mut seen.struck_parked) {
@@ -109,17 +130,21 @@ fn look(core: &Watched, seen: &mut Seen, now_ns: u64, counters: &WatchdogCounter
         }
         seen.sweeps = sweeps;
         seen.moved_ns = now_ns;
-        return core.doorbell.is_asleep();
+        return if core.doorbell.is_asleep() {
+            Look::Asleep
+        } else {
+            Look::Moving
+        };
     }
     if core.doorbell.is_asleep() {
         seen.moved_ns = now_ns;
-        return true;
+        return Look::Asleep;
     }
     if now_ns.saturating_sub(seen.moved_ns) >= WATCHDOG_PERIOD_MS * 1_000_000 {
         let sleeping = thread_sleeps(core.thread_id);
         // Published in the meantime: it sleeps as it should.
         if core.doorbell.is_asleep() {
-            return true;
+            return Look::Asleep;
         }
         core.doorbell.strike();
         counters.strikes.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +152,7 @@ fn look(core: &Watched, seen: &mut Seen, now_ns: u64, counters: &WatchdogCounter
             counters.parked_with_work.fetch_add(1, Ordering::Relaxed);
         }
     }
-    false
+    Look::StoodStill
 }
 
 /// The kernel says that this thread of ours sleeps.

@@ -142,6 +142,8 @@ pub struct Subtask {
     suspect: bool,
     last_turn: Turn,
     last_ns: u64,
+    /// Bytes that arriving data cost, as far as they are counted.
+    copied_bytes: u64,
     /// What the core had spun in all when this subtask last looked, and how much of it is not accounted yet.
     spun_ns: u64,
     spinning_ns: u64,
@@ -170,6 +172,7 @@ impl Subtask {
             suspect: false,
             last_turn: Turn::Idle { until_ns: None },
             last_ns,
+            copied_bytes: 0,
             spun_ns: 0,
             spinning_ns: 0,
         }
@@ -482,12 +485,19 @@ impl Subtask {
         moves || (!blocked && self.has_input())
     }
 
-    /// What the source knows to wait outside, into its counter.
-    pub fn count_pending_records(&self) {
-        if let Head::Source { reader, .. } = &self.head
-            && let Some(pending) = reader.pending_records()
-        {
-            self.metrics.pending_records.set(pending);
+    /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost.
+    pub fn count(&mut self) {
+        match &self.head {
+            Head::Source { reader, .. } => {
+                if let Some(pending) = reader.pending_records() {
+                    self.metrics.pending_records.set(pending);
+                }
+            }
+            Head::Gate { gate, .. } => {
+                let copied = gate.copied_bytes();
+                add(&self.metrics.bytes_copied, copied - self.copied_bytes);
+                self.copied_bytes = copied;
+            }
         }
     }
 
@@ -518,6 +528,7 @@ impl Subtask {
 
     /// Ends the subtask, however it went, and takes its accumulators.
     pub fn close(mut self) -> (Rc<SubtaskMetrics>, Option<EventTime>, Vec<Accumulator>) {
+        self.count();
         let watermark = self.watermark();
         let accumulators = self.chain.close();
         (self.metrics, watermark, accumulators)
