@@ -37,7 +37,8 @@ pub const CHANNELS_MAX: u64 = 3 << 16;
 
 /// Jobs that are not terminal (engine). More are refused.
 pub const JOBS_LIVE_MAX: usize = 256;
-/// Terminal jobs kept for REST (engine); the one that ended first is dropped first.
+/// Terminal jobs kept for REST (engine); the one that ended first is dropped first. Each keeps its latency histogram
+/// encoded: at most 100 x 256 KiB, a few KiB as a rule.
 pub const JOBS_TERMINAL_KEPT: usize = 100;
 /// Warnings kept with a job.
 pub const WARNINGS_MAX: usize = 64;

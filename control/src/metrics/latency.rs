@@ -3,10 +3,11 @@
 //! Owns: the cumulative histogram and the last interval's, and reading what TaskManagers encode.
 //! Invariant: whatever the bytes, [`decode`] neither panics nor allocates more than a histogram of
 //! `limits::LATENCY_DIGITS` digits: the header is checked before the decoder sees it.
-//! Left out: histograms of terminal jobs; they keep their percentiles.
+//! A terminal job keeps its percentiles and the encoded histogram (zero runs shrink it to a few KiB).
+//! Left out: intervals of terminal jobs.
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 use crate::limits;
 use crate::time::Timestamp;
@@ -36,7 +37,14 @@ pub(crate) struct LatencySummary {
 #[derive(Debug)]
 pub(crate) enum JobLatency {
     Live(Box<LiveLatency>),
-    Ended(Option<LatencySummary>),
+    Ended(Option<EndedLatency>),
+}
+
+/// What is left of a job that measured something: at most `limits::HISTOGRAM_BYTES_MAX`.
+#[derive(Debug)]
+pub(crate) struct EndedLatency {
+    summary: LatencySummary,
+    encoded: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -87,15 +95,24 @@ impl JobLatency {
         }
     }
 
-    /// The job ended: keeps the percentiles, frees the histograms.
+    /// The job ended: keeps the percentiles and the encoded histogram, frees the rest.
     pub(crate) fn end(&mut self) {
-        *self = Self::Ended(self.total());
+        let ended = self.total().zip(self.encoded());
+        *self = Self::Ended(ended.map(|(summary, encoded)| EndedLatency { summary, encoded }));
+    }
+
+    /// The whole histogram since the job's start, V2 encoded, in us; `None` when nothing was measured.
+    pub(crate) fn encoded(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Live(live) => live.total.as_ref().and_then(encode),
+            Self::Ended(ended) => ended.as_ref().map(|ended| ended.encoded.clone()),
+        }
     }
 
     pub(crate) fn total(&self) -> Option<LatencySummary> {
         match self {
             Self::Live(live) => live.total.as_ref().and_then(summarize),
-            Self::Ended(summary) => *summary,
+            Self::Ended(ended) => ended.as_ref().map(|ended| ended.summary),
         }
     }
 
@@ -161,6 +178,15 @@ pub(crate) fn decode(encoded: &[u8]) -> Result<Histogram<u64>, DecodeError> {
         .map_err(|error| DecodeError(error.to_string()))
 }
 
+fn encode(histogram: &Histogram<u64>) -> Option<Vec<u8>> {
+    let mut encoded = Vec::new();
+    V2Serializer::new()
+        .serialize(histogram, &mut encoded)
+        .ok()?;
+    encoded.shrink_to_fit();
+    (!histogram.is_empty() && encoded.len() <= limits::HISTOGRAM_BYTES_MAX).then_some(encoded)
+}
+
 fn summarize(histogram: &Histogram<u64>) -> Option<LatencySummary> {
     (!histogram.is_empty()).then(|| LatencySummary {
         p50: histogram.value_at_quantile(0.5),
@@ -176,7 +202,6 @@ fn summarize(histogram: &Histogram<u64>) -> Option<LatencySummary> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hdrhistogram::serialization::{Serializer, V2Serializer};
     use proptest::prelude::*;
 
     fn encode(values: &[u64]) -> Vec<u8> {
@@ -203,9 +228,13 @@ mod tests {
         assert_eq!(latency.interval().unwrap().count, 3);
         latency.on_tick(Timestamp(2000));
         assert_eq!(latency.interval().unwrap().count, 1);
+        let live = latency.encoded();
         latency.end();
         let total = latency.total().unwrap();
         assert_eq!((total.count, total.max), (4, 400));
+        assert_eq!(latency.encoded(), live);
+        let whole = decode(&live.unwrap()).unwrap();
+        assert_eq!((whole.len(), whole.min(), whole.max()), (4, 100, 400));
     }
 
     #[test]

@@ -102,6 +102,12 @@ fn routes() -> Router<EngineHandle> {
             "/ringflow/jobs/{id}/progress",
             get(|handle: Handle, id: Id| ask_job(handle, id, view::progress::progress)),
         )
+        .route(
+            "/ringflow/jobs/{id}/latency",
+            get(|handle: Handle, id: Id| {
+                ask_job(handle, id, |job, _| view::progress::histogram(job))
+            }),
+        )
 }
 
 async fn ask(

@@ -143,6 +143,10 @@ async fn a_job_runs_to_its_end_and_rest_tells_of_it() {
     eventually(rest, "/overview", |answer| answer["slots-available"] == 2).await;
     let progress = get(rest, &format!("/ringflow/jobs/{job}/progress")).await;
     assert_eq!(progress["accumulators"][0]["value"], 4, "{progress}");
+    // The whole histogram outlives the job, as hexadecimal of the V2 encoding (its cookie comes first).
+    let latency = get(rest, &format!("/ringflow/jobs/{job}/latency")).await;
+    let histogram = latency["histogram"].as_str().unwrap();
+    assert!(histogram.starts_with("1c849313"), "{latency}");
     assert_eq!(progress["failure"], Value::Null);
     let result = get(rest, &format!("/jobs/{job}/execution-result")).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `/ringflow/jobs/:id/progress`: what a person who waits for a job, or a benchmark, wants to see.
+//! `/ringflow/jobs/:id/progress` and `/latency`: what a person who waits for a job, or a benchmark, wants to see.
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,25 @@ pub(crate) fn progress(job: &Job, now: Timestamp) -> Value {
         "accumulators": job.accumulators.iter().map(accumulator).collect::<Vec<_>>(),
         "warnings": job.warnings,
         "failure": job.failures.root().map(|root| root.message.as_str()),
+    })
+}
+
+/// The job's latency histogram, from its first record to now or to its end. `histogram` is null when nothing was measured.
+pub(crate) fn histogram(job: &Job) -> Value {
+    let hex = |encoded: Vec<u8>| {
+        encoded.iter().fold(String::new(), |mut text, byte| {
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
+            );
+            text
+        })
+    };
+    json!({
+        "jid": job.id.to_string(),
+        "unit": "us",
+        "encoding": "HdrHistogram V2, hexadecimal",
+        "histogram": job.latency.encoded().map(hex),
     })
 }
 
