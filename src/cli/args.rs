@@ -281,7 +281,7 @@ pub struct GenerateNexmarkArgs {
     pub rate: Option<u64>,
 }
 
-fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
+pub(crate) fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
     match text {
         "always" => return Ok(SpinPolicy::Always),
         "never" => return Ok(SpinPolicy::For(0)),
@@ -295,7 +295,7 @@ fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
         .ok_or_else(|| "write always, never, auto, or a duration such as 50us".to_owned())
 }
 
-fn parse_bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

@@ -215,6 +215,28 @@ impl RestClient {
         self.get(&format!("/ringflow/jobs/{job}/progress"))
     }
 
+    /// A job's latency histogram in microseconds, in HdrHistogram's V2 encoding; `None` when nothing was measured.
+    ///
+    /// # Errors
+    /// The JobManager is unreachable or does not know the job.
+    pub fn latency(&self, job: &str) -> crate::Result<Option<Vec<u8>>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            histogram: Option<String>,
+        }
+        let answer: Answer = self.get(&format!("/ringflow/jobs/{job}/latency"))?;
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+            _ => None,
+        };
+        let bytes = |text: String| text.as_bytes().chunks(2).map(byte).collect::<Option<_>>();
+        answer
+            .histogram
+            .map(|text| bytes(text).context("the JobManager's histogram is not hexadecimal"))
+            .transpose()
+    }
+
     /// All jobs that the JobManager knows.
     ///
     /// # Errors

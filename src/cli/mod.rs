@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::args::BenchArgs;
+
 pub mod application;
 pub mod args;
 pub mod client;
@@ -46,6 +48,8 @@ enum Command {
     Cancel(args::CancelArgs),
     /// Print the plan of a job without running it
     Info(args::InfoArgs),
+    /// Measure ringflow on this machine: latency, throughput, exchange, each beside a bare program's figure
+    Bench(BenchArgs),
     /// Write a benchmark's events to a Kafka topic, a file or standard output
     Generate(args::GenerateArgs),
 }
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => jobs::list(&args),
         Command::Cancel(args) => jobs::cancel(&args),
         Command::Info(args) => jobs::info(&args),
+        Command::Bench(args) => crate::bench::run(&args),
         Command::Generate(args) => generate::generate(&args),
     })
 }

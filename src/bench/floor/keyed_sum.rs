@@ -1,0 +1,197 @@
+//! The keyed running sum by hand: over a loopback socket between two threads, and as one loop.
+//!
+//! Owns: [`over_socket`], [`in_one_loop`]. Invariant: the records are those of the built-in job `sum`, made by the same
+//! function; each output is given away, so that no compiler leaves the work out.
+//! Left out: event time, watermarks, latency stamps, any second consumer.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Context, ensure};
+use ringflow_dataplane::runtime::clock::Clock;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::socket::connected;
+use crate::bench::cpus::{Cpus, Stop, on_cpu, on_two_cpus};
+use crate::bench::figures::Work;
+use crate::bench::job::Records;
+
+/// Bytes of one write, and of one read: the engine's buffer size.
+const BLOCK_BYTES: usize = 32 << 10;
+/// Bytes of one record.
+const RECORD_BYTES: usize = 24;
+
+/// CPU time of the calling thread.
+fn thread_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let whole = std::time::Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+    (whole + std::time::Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0)))
+        .as_secs_f64()
+}
+
+/// Running sums in one open-addressing table of 16-byte slots, at most half full.
+struct Sums {
+    slots: Vec<(u64, u64)>,
+    mask: usize,
+}
+
+/// No key: keys are below their number.
+const FREE: u64 = u64::MAX;
+
+impl Sums {
+    fn new(keys: u64) -> crate::Result<Self> {
+        let slots = usize::try_from(keys)
+            .ok()
+            .and_then(|keys| keys.checked_mul(2)?.checked_next_power_of_two())
+            .context("too many keys")?;
+        Ok(Self {
+            slots: vec![(FREE, 0); slots],
+            mask: slots - 1,
+        })
+    }
+
+    /// Adds and returns the key's new sum.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "a hash, masked")]
+    fn add(&mut self, key: u64, value: u64) -> u64 {
+        // Fibonacci hashing: the high bits are well mixed.
+        let mut index = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & self.mask;
+        loop {
+            let slot = &mut self.slots[index];
+            if slot.0 == FREE {
+                slot.0 = key;
+            }
+            if slot.0 == key {
+                slot.1 = slot.1.wrapping_add(value);
+                return slot.1;
+            }
+            index = (index + 1) & self.mask;
+        }
+    }
+}
+
+fn seconds_since(clock: &Clock, start_ns: u64) -> f64 {
+    std::time::Duration::from_nanos(clock.now_ns() - start_ns).as_secs_f64()
+}
+
+/// Makes `count` records on one CPU, sends them in blocks over a blocking socket, and sums them on the other.
+///
+/// # Errors
+/// No socket or thread, or interrupted.
+pub fn over_socket(
+    cpus: &Cpus,
+    records: Records,
+    count: u64,
+    stop: &Stop<'_>,
+) -> crate::Result<Work> {
+    let (here, there) = connected()?;
+    let clock = Clock::system();
+    let start_ns = clock.now_ns();
+    let send = move || send(here, records, count, stop);
+    let receive = move || {
+        let cpu = receive(there, records, count, stop)?;
+        Ok((cpu, seconds_since(&clock, start_ns)))
+    };
+    let (sent_cpu, (received_cpu, seconds)) = on_two_cpus(cpus.data, stop, send, receive)?;
+    Ok(Work::new(count, seconds, sent_cpu + received_cpu))
+}
+
+fn send(
+    mut socket: TcpStream,
+    records: Records,
+    count: u64,
+    stop: &Stop<'_>,
+) -> crate::Result<f64> {
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    for number in 0..count {
+        let record = records.record(number);
+        block.extend_from_slice(bytemuck::bytes_of(&record));
+        if block.len() + RECORD_BYTES > BLOCK_BYTES {
+            stop.check()?;
+            socket.write_all(&block).context("loopback socket")?;
+            block.clear();
+        }
+    }
+    socket.write_all(&block).context("loopback socket")?;
+    Ok(thread_cpu_seconds())
+}
+
+fn receive(
+    mut socket: TcpStream,
+    records: Records,
+    count: u64,
+    stop: &Stop<'_>,
+) -> crate::Result<f64> {
+    let mut sums = Sums::new(records.keys)?;
+    let mut block = vec![0; BLOCK_BYTES];
+    let (mut filled, mut summed) = (0, 0);
+    loop {
+        let received = socket
+            .read(&mut block[filled..])
+            .context("loopback socket")?;
+        if received == 0 {
+            break;
+        }
+        filled += received;
+        let whole = filled - filled % RECORD_BYTES;
+        for record in block[..whole].chunks_exact(RECORD_BYTES) {
+            let [key, value, _]: [u64; 3] = bytemuck::pod_read_unaligned(record);
+            black_box((key, sums.add(key, value)));
+            summed += 1;
+        }
+        block.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+    stop.check()?;
+    ensure!(
+        summed == count,
+        "the floor summed {summed} of {count} records: its sender failed"
+    );
+    Ok(thread_cpu_seconds())
+}
+
+/// Makes and sums `count` records in one loop on the first data CPU.
+///
+/// # Errors
+/// No thread, or interrupted.
+pub fn in_one_loop(
+    cpus: &Cpus,
+    records: Records,
+    count: u64,
+    stop: &Stop<'_>,
+) -> crate::Result<Work> {
+    let work = || {
+        let clock = Clock::system();
+        let start_ns = clock.now_ns();
+        for number in 0..count {
+            if number % 65_536 == 0 {
+                stop.check()?;
+            }
+            black_box(records.record(number));
+        }
+        Ok(Work::new(
+            count,
+            seconds_since(&clock, start_ns),
+            thread_cpu_seconds(),
+        ))
+    };
+    on_cpu(cpus.data[0], stop, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_equal_a_map_s() {
+        let mut sums = Sums::new(100).unwrap();
+        let mut expected = std::collections::BTreeMap::new();
+        for number in 0..10_000u64 {
+            let (key, value) = (number * 7919 % 100, number);
+            let sum = expected.entry(key).or_insert(0u64);
+            *sum += value;
+            assert_eq!(sums.add(key, value), *sum);
+        }
+    }
+}
