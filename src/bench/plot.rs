@@ -31,6 +31,17 @@ impl Axis<'_> {
         }
     }
 
+    /// Labels that fit: each factor of ten, or so many steps.
+    fn labels(&self, span: &std::ops::Range<f64>) -> usize {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few decades"
+        )]
+        let decades = (span.end - span.start).ceil() as usize + 1;
+        if self.logarithmic { decades.max(2) } else { 8 }
+    }
+
     fn label(&self, place: f64) -> String {
         let value = if self.logarithmic {
             10f64.powf(place)
@@ -101,8 +112,9 @@ fn draw(
         span(points.clone().map(|point| x.place(point.0)), false),
         span(points.map(|point| y.place(point.1)), !y.logarithmic),
     );
+    let labels = (x.labels(&x_span), y.labels(&y_span));
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 20))
+        .caption(title, ("sans-serif", 24))
         .margin(18)
         .x_label_area_size(44)
         .y_label_area_size(76)
@@ -111,6 +123,9 @@ fn draw(
         .configure_mesh()
         .x_desc(x.name)
         .y_desc(y.name)
+        .x_labels(labels.0)
+        .y_labels(labels.1)
+        .label_style(("sans-serif", 17))
         .x_label_formatter(&|place| x.label(*place))
         .y_label_formatter(&|place| y.label(*place))
         .light_line_style(WHITE.mix(0.0))
@@ -130,6 +145,7 @@ fn draw(
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
+        .label_font(("sans-serif", 17))
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
