@@ -10,6 +10,7 @@ use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::CpuList;
 
 use crate::cli::args::{OutputFormat, parse_bytes, parse_spin};
+use crate::duration;
 
 /// `ringflow bench`.
 #[derive(Debug, Clone, Args)]
@@ -169,25 +170,13 @@ impl std::str::FromStr for Sweep {
     }
 }
 
-/// A duration as `500us`, `100ms`, `10s` or `2m`, at most an hour.
+/// A duration of at most an hour.
 fn parse_duration_or_zero(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let unit_ns = match &text[split..] {
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        _ => 0,
-    };
-    text[..split]
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(unit_ns))
-        .filter(|total_ns| unit_ns > 0 && *total_ns <= 3_600_000_000_000)
-        .map(Duration::from_nanos)
-        .ok_or_else(|| "write a duration such as 500ms or 10s, at most an hour".to_owned())
+    let duration = duration::parse(text)?;
+    let short_enough = duration <= Duration::from_secs(3600);
+    short_enough
+        .then_some(duration)
+        .ok_or_else(|| "an hour (3600s) is the most".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -324,7 +324,7 @@ pub fn spin_text(spin: SpinPolicy) -> String {
     match spin {
         SpinPolicy::Always => "always".to_owned(),
         SpinPolicy::For(0) => "never".to_owned(),
-        SpinPolicy::For(spin_ns) => format!("{spin_ns}ns"),
+        SpinPolicy::For(spin_ns) => crate::duration::text(Duration::from_nanos(spin_ns)),
     }
 }
 

@@ -11,7 +11,7 @@ use super::cpus::Stop;
 use super::engine_channel;
 use super::figures::{Figures, Measured, Percentiles};
 use super::floor::{hand_off, socket};
-use super::job::{self, Load, Records};
+use super::job::{self, Load};
 use super::plot::{self, Axis};
 use super::report::{Report, Row};
 use super::throughput::{calibrate, run_once};
@@ -22,7 +22,8 @@ const JOB_SECONDS: f64 = 2.0;
 /// Records per second of the job whose latency is TCP's hand-off: far apart, so that none waits for another.
 const LONE_RATE: u64 = 1_000;
 /// Bytes of a record's payload.
-const RECORD_BYTES: f64 = 24.0;
+const RECORD_BYTES: u32 = 24;
+const _: () = assert!(size_of::<crate::jobs::reading::Reading>() == RECORD_BYTES as usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Road {
@@ -82,7 +83,7 @@ pub fn run(args: &ExchangeArgs) -> crate::Result<()> {
 
 fn measure(session: &Session<'_>, args: &ExchangeArgs, road: Road) -> crate::Result<Measured> {
     let layout = road.layout(session);
-    let unpaced = Load::unpaced(0, Records { keys: args.keys });
+    let unpaced = Load::unpaced(0, args.keys);
     let records = match args.records {
         Some(records) => records,
         None => calibrate(session, &layout, unpaced, JOB_SECONDS)?,
@@ -90,7 +91,7 @@ fn measure(session: &Session<'_>, args: &ExchangeArgs, road: Road) -> crate::Res
     let load = Load { records, ..unpaced };
     let duration_ns = u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX);
     let engine = |stop: &Stop<'_>| {
-        let job = run_once(session, &layout, &load, stop)?;
+        let job = run_once(session, &layout, &load, stop)?.figures;
         let hand_off = match road {
             Road::SameCore => Percentiles::of(
                 &engine_channel::same_core(&session.cpus, duration_ns, stop)?,
@@ -105,7 +106,7 @@ fn measure(session: &Session<'_>, args: &ExchangeArgs, road: Road) -> crate::Res
         Ok(Figures {
             gib_per_second: job
                 .work
-                .map(|work| work.records_per_second * RECORD_BYTES / f64::from(1 << 30)),
+                .map(|work| work.records_per_second * f64::from(RECORD_BYTES) / f64::from(1 << 30)),
             hand_off_ns: Some(hand_off),
             ..job
         })
@@ -136,10 +137,7 @@ fn lone_records(
     let load = Load {
         rate: Some(LONE_RATE),
         warm_up,
-        ..Load::unpaced(
-            u64::try_from(due).unwrap_or(u64::MAX),
-            Records { keys: args.keys },
-        )
+        ..Load::unpaced(u64::try_from(due).unwrap_or(u64::MAX), args.keys)
     };
     let cluster = BenchCluster::start(layout, &session.cpus, stop)?;
     let outcome = job::run(&cluster, &load, stop)?;

@@ -1,7 +1,7 @@
 //! The measured job on a cluster: the built-in job `sum`.
 //!
-//! Owns: [`Records`] (what it reads), [`Load`], [`run`] (a job from submission to its figures).
-//! Invariant: CPU time is that of the TaskManager processes alone, by the kernel's clock of each process, from just before the job
+//! Owns: [`Load`] (what it reads, and how fast), [`run`] (a job from submission to its figures).
+//! Invariant: every record was read and summed, or the run is an error. CPU time is that of the TaskManager processes alone, by the kernel's clock of each process, from just before the job
 //! is submitted until the client has seen its end (at most 100 ms later, in which idle cores sleep unless `--spin` says
 //! otherwise).
 //! Left out: other jobs.
@@ -19,6 +19,8 @@ use crate::cli::client::Progress;
 use crate::cli::execute::{JobRequest, Target, execute};
 use crate::cli::progress::Observer;
 use crate::jobs::BuiltInJob;
+use crate::jobs::sum::SumArgs;
+use crate::jobs::sum::readings::Readings;
 
 /// Watches a job for the bench.
 struct Watch<'a> {
@@ -39,46 +41,30 @@ impl Observer for Watch<'_> {
     }
 }
 
-/// What the job reads: record `number` has a key below `keys`.
-#[derive(Debug, Clone, Copy)]
-pub struct Records {
-    /// Different keys.
-    pub keys: u64,
-}
-
-impl Records {
-    /// Record `number`: key, value, number.
-    #[inline]
-    #[must_use]
-    pub fn record(&self, number: u64) -> [u64; 3] {
-        [number % self.keys, number, number]
-    }
-}
-
 /// One run of the job.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// Records in all.
     pub records: u64,
-    /// What they are.
-    pub of: Records,
+    /// Different keys.
+    pub keys: u64,
     /// Records per second by an open loop; `None`: as fast as it goes.
     pub rate: Option<u64>,
     /// Records due this early are not measured.
     pub warm_up: Duration,
     /// Subtasks of source and sum each.
     pub parallelism: u32,
-    /// Source and sum in one slot, without an exchange.
+    /// Source and map in one slot, without an exchange and without keys.
     pub chained: bool,
 }
 
 impl Load {
     /// `records` as fast as they go, through one source and one sum.
     #[must_use]
-    pub fn unpaced(records: u64, of: Records) -> Self {
+    pub fn unpaced(records: u64, keys: u64) -> Self {
         Self {
             records,
-            of,
+            keys,
             rate: None,
             warm_up: Duration::ZERO,
             parallelism: 1,
@@ -86,23 +72,22 @@ impl Load {
         }
     }
 
-    fn job(&self) -> crate::Result<BuiltInJob> {
-        use clap::Parser;
-        #[derive(Parser)]
-        #[command(no_binary_name = true)]
-        struct Arguments {
-            #[command(flatten)]
-            job: crate::jobs::nexmark::NexmarkArgs,
+    fn job(&self) -> SumArgs {
+        SumArgs {
+            records: self.records,
+            keys: self.keys,
+            rate: self.rate,
+            warm_up: self.warm_up,
+            apart: !self.chained,
+            chained: self.chained,
+            ..SumArgs::default()
         }
-        let mut words = vec![
-            "q0".to_owned(),
-            "--events".to_owned(),
-            self.records.to_string(),
-        ];
-        if let Some(rate) = self.rate {
-            words.extend(["--rate".to_owned(), rate.to_string()]);
-        }
-        Ok(BuiltInJob::Nexmark(Arguments::try_parse_from(words)?.job))
+    }
+
+    /// The records, for a floor.
+    #[must_use]
+    pub fn readings(&self) -> Readings {
+        Readings::new(&self.job())
     }
 }
 
@@ -113,6 +98,8 @@ pub struct Outcome {
     pub figures: Figures,
     /// All latencies, in microseconds; empty when nothing was measured.
     pub latency_us: Histogram<u64>,
+    /// The values of all outputs, added up, wrapping.
+    pub sum: u64,
 }
 
 /// Runs the job on `cluster` to its end.
@@ -120,7 +107,7 @@ pub struct Outcome {
 /// # Errors
 /// The job or the cluster fails, or interrupted.
 pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Result<Outcome> {
-    let job = load.job()?;
+    let job = BuiltInJob::Sum(load.job());
     let message = job
         .graph()?
         .message(&job.job_name(), &job.program(), load.parallelism)?;
@@ -146,13 +133,18 @@ pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Resul
             return Err(error.context(format!("the measured job failed{}", cluster.log())));
         }
     };
+    let result = |name: &str| summary.result.as_ref()?.get(name)?.as_u64();
     ensure!(
-        summary.state == "FINISHED" && summary.records == load.records,
-        "the measured job is {} after {} of {} records",
+        summary.state == "FINISHED"
+            && summary.records == load.records
+            && result("records") == Some(load.records),
+        "the measured job is {} with {} of {} records read and {} summed",
         summary.state,
         summary.records,
-        load.records
+        load.records,
+        result("records").unwrap_or(0)
     );
+    let sum = result("sum").context("the measured job has no result `sum`")?;
     let to_ns = watch
         .to_ns
         .with_context(|| format!("a TaskManager ended{}", cluster.log()))?;
@@ -176,5 +168,6 @@ pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Resul
     Ok(Outcome {
         figures,
         latency_us,
+        sum,
     })
 }

@@ -16,7 +16,7 @@ use super::cluster::BenchCluster;
 use super::cpus::Stop;
 use super::figures::{Figures, Measured, Percentiles};
 use super::floor::socket::{self, OpenLoop};
-use super::job::{self, Load, Records};
+use super::job::{self, Load};
 use super::plot::{self, Axis};
 use super::report::{Report, Row};
 use super::{Session, writable};
@@ -65,25 +65,26 @@ pub fn run(args: &LatencyArgs) -> crate::Result<()> {
     session.print(&report)
 }
 
-/// Records due within `duration`, at the rate.
+/// Records due before the end of `duration`, at the rate; the first one is due at its start.
 fn records_in(rate: u64, duration: Duration) -> crate::Result<u64> {
-    let records = u128::from(rate) * duration.as_nanos() / 1_000_000_000;
+    let records = (u128::from(rate) * duration.as_nanos()).div_ceil(1_000_000_000);
     u64::try_from(records).context("too many records")
 }
 
 fn open_loop(args: &LatencyArgs) -> crate::Result<OpenLoop> {
-    let load = OpenLoop {
-        rate: args.rate,
-        warm_up: records_in(args.rate, args.warm_up)?,
-        measured: records_in(args.rate, args.duration)?,
-    };
+    let warm_up = records_in(args.rate, args.warm_up)?;
+    let total = records_in(args.rate, args.warm_up + args.duration)?;
     ensure!(
-        load.measured > 0,
+        total > warm_up,
         "no record is due within --duration {:?} at --rate {}: raise either",
         args.duration,
         args.rate
     );
-    Ok(load)
+    Ok(OpenLoop {
+        rate: args.rate,
+        warm_up,
+        measured: total - warm_up,
+    })
 }
 
 fn measure(
@@ -98,7 +99,7 @@ fn measure(
         rate: Some(args.rate),
         warm_up: args.warm_up,
         parallelism: slots_per_core,
-        ..Load::unpaced(load.warm_up + load.measured, Records { keys: args.keys })
+        ..Load::unpaced(load.warm_up + load.measured, args.keys)
     };
     let engine = |stop: &Stop<'_>| {
         let cluster = BenchCluster::start(&layout, &session.cpus, stop)?;

@@ -4,14 +4,17 @@
 //! records on the same CPUs.
 //! Left out: other jobs.
 
+use std::cell::Cell;
 use std::time::Duration;
+
+use anyhow::ensure;
 
 use super::args::ThroughputArgs;
 use super::cluster::{BenchCluster, ClusterLayout};
 use super::cpus::Stop;
 use super::figures::{Figures, Measured, Round};
-use super::floor::keyed_sum;
-use super::job::{self, Load, Records};
+use super::floor::keyed_sum::{in_one_loop, over_socket};
+use super::job::{self, Load, Outcome};
 use super::plot::{self, Axis};
 use super::report::{Probe, Report, Row, Sustainable};
 use super::{Session, say};
@@ -32,7 +35,6 @@ pub fn run(args: &ThroughputArgs) -> crate::Result<()> {
             "warning: both sides share one CPU and take turns on it: records per second are those of half a machine",
         );
     }
-    let of = Records { keys: args.keys };
     let layout = if args.chained {
         session.layout(vec![vec![session.cpus.data[0]]], 1)
     } else {
@@ -40,20 +42,37 @@ pub fn run(args: &ThroughputArgs) -> crate::Result<()> {
     };
     let load = Load {
         chained: args.chained,
-        ..Load::unpaced(0, of)
+        ..Load::unpaced(0, args.keys)
     };
     let records = match args.records {
         Some(records) => records,
         None => calibrate(&session, &layout, load, ROUND_SECONDS)?,
     };
     let load = Load { records, ..load };
-    let engine = |stop: &Stop<'_>| run_once(&session, &layout, &load, stop);
+    // Engine and floor must come to the same: whoever left work out would be found here.
+    let agreed = Cell::new(None);
+    let agree = |sum: u64| {
+        let first = agreed.get().unwrap_or(sum);
+        agreed.set(Some(first));
+        ensure!(
+            first == sum,
+            "engine and floor disagree: the outputs add up to {first} and to {sum}"
+        );
+        Ok(())
+    };
+    let engine = |stop: &Stop<'_>| {
+        let outcome = run_once(&session, &layout, &load, stop)?;
+        agree(outcome.sum)?;
+        Ok(outcome.figures)
+    };
     let floor = |stop: &Stop<'_>| {
-        let work = if args.chained {
-            keyed_sum::in_one_loop(&session.cpus, of, records, stop)?
+        let floor = if args.chained {
+            in_one_loop
         } else {
-            keyed_sum::over_socket(&session.cpus, of, records, stop)?
+            over_socket
         };
+        let (work, sum) = floor(&session.cpus, load, stop)?;
+        agree(sum)?;
         Ok(Figures {
             work: Some(work),
             ..Figures::default()
@@ -87,13 +106,11 @@ pub(super) fn run_once(
     layout: &ClusterLayout,
     load: &Load,
     stop: &Stop<'_>,
-) -> crate::Result<Figures> {
+) -> crate::Result<Outcome> {
     let cluster = BenchCluster::start(layout, &session.cpus, stop)?;
-    let figures = job::run(&cluster, load, stop)?.figures;
-    Ok(Figures {
-        latency_us: load.rate.and(figures.latency_us),
-        ..figures
-    })
+    let mut outcome = job::run(&cluster, load, stop)?;
+    outcome.figures.latency_us = load.rate.and(outcome.figures.latency_us);
+    Ok(outcome)
 }
 
 /// Records that take about `seconds`, from trial runs of growing length.
@@ -117,6 +134,7 @@ pub(super) fn calibrate(
         let trial = Load { records, ..load };
         let stop = session.stop();
         let work = run_once(session, layout, &trial, &stop)?
+            .figures
             .work
             .unwrap_or_default();
         let wanted = (work.records_per_second * seconds) as u64;
@@ -165,12 +183,11 @@ fn search(
         let load = Load {
             rate: Some(rate),
             warm_up,
-            ..Load::unpaced(
-                records(rate, args.duration + warm_up),
-                Records { keys: args.keys },
-            )
+            ..Load::unpaced(records(rate, args.duration + warm_up), args.keys)
         };
-        let latency = run_once(session, layout, &load, &session.stop())?.latency_us;
+        let latency = run_once(session, layout, &load, &session.stop())?
+            .figures
+            .latency_us;
         let p99_us = latency.map_or(f64::INFINITY, |latency| latency.p99);
         let probe = Probe {
             rate,

@@ -109,13 +109,7 @@ impl SumArgs {
             readings = readings.slot_sharing_group("source");
         }
         let results = if self.chained {
-            readings.map(|reading| {
-                let value = reading
-                    .value()
-                    .wrapping_mul(2)
-                    .wrapping_add(reading.number());
-                Reading::new(reading.key(), value, reading.number())
-            })
+            readings.map(|reading| mapped(&reading))
         } else {
             readings
                 .key_by(|reading| reading.key())
@@ -129,6 +123,17 @@ impl SumArgs {
         drop(results.discard_with_sum(|reading| reading.value()));
         Ok(())
     }
+}
+
+/// What the chained job's map makes of a reading.
+#[inline]
+#[must_use]
+pub fn mapped(reading: &Reading) -> Reading {
+    let value = reading
+        .value()
+        .wrapping_mul(2)
+        .wrapping_add(reading.number());
+    Reading::new(reading.key(), value, reading.number())
 }
 
 impl Source for SumArgs {

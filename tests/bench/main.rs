@@ -338,7 +338,7 @@ fn an_interrupt_ends_a_floor() {
     if !can_measure() {
         return;
     }
-    let bench = Bench::start("floor", &["latency", "--rounds", "1", "--duration", "10m"]);
+    let bench = Bench::start("floor", &["latency", "--rounds", "1", "--duration", "600s"]);
     wait_for("a measuring thread", Duration::from_secs(20), || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", bench.child.id())).unwrap();
         let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
@@ -363,12 +363,20 @@ fn bad_flags_are_refused_with_what_to_do() {
         ),
         (&["latency", "--rate", "0"], &["--rate"]),
         (
-            &["latency", "--rate", "1", "--duration", "10ms"],
+            &[
+                "latency",
+                "--rate",
+                "1",
+                "--duration",
+                "10ms",
+                "--warm-up",
+                "100ms",
+            ],
             &["no record is due", "raise either"],
         ),
         (
             &["latency", "--duration", "10"],
-            &["duration such as 500ms"],
+            &["a whole number and a unit"],
         ),
         (&["latency", "--sweep", "keys=1"], &["only slots-per-core"]),
         (

@@ -15,12 +15,14 @@ use rustix::time::{ClockId, clock_gettime};
 use super::socket::connected;
 use crate::bench::cpus::{Cpus, Stop, on_cpu, on_two_cpus};
 use crate::bench::figures::Work;
-use crate::bench::job::Records;
+use crate::bench::job::Load;
+use crate::jobs::reading::Reading;
+use crate::jobs::sum::mapped;
 
 /// Bytes of one write, and of one read: the engine's buffer size.
 const BLOCK_BYTES: usize = 32 << 10;
 /// Bytes of one record.
-const RECORD_BYTES: usize = 24;
+const RECORD_BYTES: usize = size_of::<Reading>();
 
 /// CPU time of the calling thread.
 fn thread_cpu_seconds() -> f64 {
@@ -75,38 +77,32 @@ fn seconds_since(clock: &Clock, start_ns: u64) -> f64 {
     std::time::Duration::from_nanos(clock.now_ns() - start_ns).as_secs_f64()
 }
 
-/// Makes `count` records on one CPU, sends them in blocks over a blocking socket, and sums them on the other.
+/// Makes the load's records on one CPU, sends them in blocks over a blocking socket, and sums them on the other: what it
+/// cost, and the values of all outputs added up, wrapping.
 ///
 /// # Errors
 /// No socket or thread, or interrupted.
-pub fn over_socket(
-    cpus: &Cpus,
-    records: Records,
-    count: u64,
-    stop: &Stop<'_>,
-) -> crate::Result<Work> {
+pub fn over_socket(cpus: &Cpus, load: Load, stop: &Stop<'_>) -> crate::Result<(Work, u64)> {
     let (here, there) = connected()?;
     let clock = Clock::system();
     let start_ns = clock.now_ns();
-    let send = move || send(here, records, count, stop);
+    let send = move || send(here, &load, stop);
     let receive = move || {
-        let cpu = receive(there, records, count, stop)?;
-        Ok((cpu, seconds_since(&clock, start_ns)))
+        let (cpu, total) = receive(there, &load, stop)?;
+        Ok((cpu, total, seconds_since(&clock, start_ns)))
     };
-    let (sent_cpu, (received_cpu, seconds)) = on_two_cpus(cpus.data, stop, send, receive)?;
-    Ok(Work::new(count, seconds, sent_cpu + received_cpu))
+    let (sent_cpu, (received_cpu, total, seconds)) = on_two_cpus(cpus.data, stop, send, receive)?;
+    Ok((
+        Work::new(load.records, seconds, sent_cpu + received_cpu),
+        total,
+    ))
 }
 
-fn send(
-    mut socket: TcpStream,
-    records: Records,
-    count: u64,
-    stop: &Stop<'_>,
-) -> crate::Result<f64> {
+fn send(mut socket: TcpStream, load: &Load, stop: &Stop<'_>) -> crate::Result<f64> {
+    let readings = load.readings();
     let mut block = Vec::with_capacity(BLOCK_BYTES);
-    for number in 0..count {
-        let record = records.record(number);
-        block.extend_from_slice(bytemuck::bytes_of(&record));
+    for number in 0..load.records {
+        block.extend_from_slice(&readings.reading(number).0);
         if block.len() + RECORD_BYTES > BLOCK_BYTES {
             stop.check()?;
             socket.write_all(&block).context("loopback socket")?;
@@ -117,15 +113,10 @@ fn send(
     Ok(thread_cpu_seconds())
 }
 
-fn receive(
-    mut socket: TcpStream,
-    records: Records,
-    count: u64,
-    stop: &Stop<'_>,
-) -> crate::Result<f64> {
-    let mut sums = Sums::new(records.keys)?;
+fn receive(mut socket: TcpStream, load: &Load, stop: &Stop<'_>) -> crate::Result<(f64, u64)> {
+    let mut sums = Sums::new(load.keys)?;
     let mut block = vec![0; BLOCK_BYTES];
-    let (mut filled, mut summed) = (0, 0);
+    let (mut filled, mut summed, mut total) = (0, 0, 0u64);
     loop {
         let received = socket
             .read(&mut block[filled..])
@@ -134,46 +125,49 @@ fn receive(
             break;
         }
         filled += received;
-        let whole = filled - filled % RECORD_BYTES;
-        for record in block[..whole].chunks_exact(RECORD_BYTES) {
-            let [key, value, _]: [u64; 3] = bytemuck::pod_read_unaligned(record);
-            black_box((key, sums.add(key, value)));
+        let (records, rest) = block[..filled].as_chunks::<RECORD_BYTES>();
+        for record in records {
+            let reading = Reading(*record);
+            let sum = sums.add(reading.key(), reading.value());
+            let output = black_box(Reading::new(reading.key(), sum, reading.number()));
+            total = total.wrapping_add(output.value());
             summed += 1;
         }
-        block.copy_within(whole..filled, 0);
-        filled -= whole;
+        let left = rest.len();
+        block.copy_within(filled - left..filled, 0);
+        filled = left;
     }
     stop.check()?;
     ensure!(
-        summed == count,
-        "the floor summed {summed} of {count} records: its sender failed"
+        summed == load.records,
+        "the floor summed {summed} of {} records: its sender failed",
+        load.records
     );
-    Ok(thread_cpu_seconds())
+    Ok((thread_cpu_seconds(), total))
 }
 
-/// Makes and sums `count` records in one loop on the first data CPU.
+/// Makes and maps the load's records in one loop on the first data CPU: what it cost, and the values of all outputs added
+/// up, wrapping.
 ///
 /// # Errors
 /// No thread, or interrupted.
-pub fn in_one_loop(
-    cpus: &Cpus,
-    records: Records,
-    count: u64,
-    stop: &Stop<'_>,
-) -> crate::Result<Work> {
+pub fn in_one_loop(cpus: &Cpus, load: Load, stop: &Stop<'_>) -> crate::Result<(Work, u64)> {
     let work = || {
+        let readings = load.readings();
         let clock = Clock::system();
         let start_ns = clock.now_ns();
-        for number in 0..count {
+        let mut total = 0u64;
+        for number in 0..load.records {
             if number % 65_536 == 0 {
                 stop.check()?;
             }
-            black_box(records.record(number));
+            let output = black_box(mapped(&readings.reading(number)));
+            total = total.wrapping_add(output.value());
         }
-        Ok(Work::new(
-            count,
-            seconds_since(&clock, start_ns),
-            thread_cpu_seconds(),
+        let seconds = seconds_since(&clock, start_ns);
+        Ok((
+            Work::new(load.records, seconds, thread_cpu_seconds()),
+            total,
         ))
     };
     on_cpu(cpus.data[0], stop, work)
