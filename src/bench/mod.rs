@@ -29,7 +29,7 @@ pub mod throughput;
 
 use args::{Bench, BenchArgs, CommonArgs};
 use cluster::ClusterLayout;
-use cpus::{Cpus, Interrupted, Stop, confine};
+use cpus::{Cpus, Stop, confine};
 use figures::{Figures, Measured, Round};
 use report::Report;
 
@@ -142,9 +142,7 @@ impl<'a> Session<'a> {
                 self.common.rounds
             ));
         }
-        self.stop()
-            .check()
-            .map_err(|_| anyhow::Error::new(Interrupted))?;
+        self.stop().check()?;
         Ok(Measured::from(rounds))
     }
 

@@ -76,8 +76,11 @@ fn span(values: impl Iterator<Item = f64> + Clone, from_zero: bool) -> std::ops:
     let greatest = values.clone().fold(f64::NEG_INFINITY, f64::max);
     let least = values.fold(f64::INFINITY, f64::min);
     let least = if from_zero { least.min(0.0) } else { least };
-    if greatest <= least || !greatest.is_finite() {
-        return least.min(0.0)..least.max(1.0) + 1.0;
+    if !least.is_finite() || !greatest.is_finite() {
+        return 0.0..1.0;
+    }
+    if greatest <= least {
+        return least..least + 1.0;
     }
     least..greatest + (greatest - least) * 0.08
 }

@@ -290,3 +290,82 @@ fn time(value: f64) -> String {
 fn whole(rate: f64) -> String {
     grouped(rate as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures::{Round, Work};
+
+    fn report(rows: Vec<Row>) -> Report {
+        let cpus = Cpus {
+            allowed: vec![0, 1, 2],
+            data: [2, 1],
+            housekeeping: vec![0],
+        };
+        Report::new("latency", &cpus, serde_json::json!({ "rate": 7 }), rows)
+    }
+
+    fn measured() -> Measured {
+        let times = |p50| {
+            Some(Percentiles {
+                p50,
+                p99: 99.0,
+                max: 1234.0,
+                count: 100,
+                ..Percentiles::default()
+            })
+        };
+        let side = |seconds, p50| Figures {
+            work: Some(Work::new(1_000_000, seconds, 0.5)),
+            latency_us: times(p50),
+            ..Figures::default()
+        };
+        Measured::from(vec![Round {
+            engine: side(2.0, 7.25),
+            floor: side(1.0, 2.5),
+            hiccup_us: times(0.04).unwrap_or_default(),
+        }])
+    }
+
+    fn text(report: &Report) -> String {
+        let mut text = Vec::new();
+        report.write_text(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn tables_show_engine_floor_and_hiccups_and_no_quantile_without_samples() {
+        let text = text(&report(vec![Row::only(measured())]));
+        let line = |start: &str| {
+            let found = text.lines().find(|line| line.starts_with(start));
+            found
+                .unwrap_or_else(|| panic!("no {start} in {text}"))
+                .split_whitespace()
+                .collect::<Vec<_>>()
+        };
+        assert!(text.contains("data CPUs 2 and 1, rate 7"), "{text}");
+        assert_eq!(line("ringflow / floor")[3..], ["0.500", "1.000"]);
+        let latency = line("ringflow latency, us");
+        assert_eq!(
+            latency[3..],
+            ["7.25", "0.00", "99.00", "-", "-", "1234", "100"]
+        );
+        assert_eq!(line("floor latency, us")[3], "2.50");
+        assert_eq!(line("hiccups of the CPUs, us")[5], "0.04");
+    }
+
+    #[test]
+    fn one_row_lies_flat_in_the_json_and_several_in_rows() {
+        let one = serde_json::to_value(report(vec![Row::only(measured())])).unwrap();
+        assert_eq!(one["latency_us"]["p50"], 7.25);
+        assert_eq!(one["floor"]["latency_us"]["p50"], 2.5);
+        assert_eq!(one["rounds"][0]["records"], 1_000_000);
+        assert!(one.get("rows").is_none());
+        let rows = [1, 2].map(|slots| Row::of("slots_per_core", slots.into(), measured()));
+        let several = report(rows.into());
+        assert!(text(&several).contains("\nslots per core 2\n"));
+        let several = serde_json::to_value(several).unwrap();
+        assert_eq!(several["rows"][1]["slots_per_core"], 2);
+        assert!(several.get("floor").is_none());
+    }
+}

@@ -49,6 +49,15 @@ enum Command {
     /// Print the plan of a job without running it
     Info(args::InfoArgs),
     /// Measure ringflow on this machine: latency, throughput, exchange, each beside a bare program's figure
+    ///
+    /// Each instrument starts a cluster of its own from this binary, on free ports of the loopback interface, and ends it.
+    /// It pins to two CPUs, one per side. Beside each figure stand the floor, a bare program that does the same work on the
+    /// same CPUs in the same run, and the hiccups: what an arrival at any moment would wait for a CPU on which nothing but a
+    /// clock-reading loop runs. Floor and engine alternate over --rounds, and medians of rounds are reported: on a busy
+    /// machine trust those and the ratios, and no tail that is shorter than the hiccups'.
+    ///
+    /// CPU-seconds are those of the TaskManager processes, by the kernel's clock of each process, from the job's submission
+    /// until its end was seen; a floor's are those of its two threads.
     Bench(BenchArgs),
     /// Write a benchmark's events to a Kafka topic, a file or standard output
     Generate(args::GenerateArgs),
