@@ -13,6 +13,15 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::cli::interrupt::Interrupts;
 
+/// How many sides a measurement has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// All happens on one CPU.
+    One,
+    /// Producer and consumer have a CPU each.
+    Two,
+}
+
 /// The CPUs of a run.
 #[derive(Debug, Clone)]
 pub struct Cpus {
@@ -25,11 +34,15 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    /// Takes `cores` in turn, or else the allowed CPUs from the last on.
+    /// Takes `cores` in turn, or else the allowed CPUs from the last on; the first one twice when all happens on one side.
     ///
     /// # Errors
     /// A CPU that this process may not use.
-    pub fn decide(cores: Option<&CpuList>, housekeeping: Option<&CpuList>) -> crate::Result<Self> {
+    pub fn decide(
+        cores: Option<&CpuList>,
+        housekeeping: Option<&CpuList>,
+        sides: Sides,
+    ) -> crate::Result<Self> {
         let allowed = allowed_cpus().context("cannot tell which CPUs this process may use")?;
         for (flag, list) in [("--cores", cores), ("--housekeeping-cores", housekeeping)] {
             let foreign = list
@@ -48,6 +61,7 @@ impl Cpus {
             None => allowed.iter().rev().copied().collect(),
         };
         let [Some(first), Some(second)] = [0, 1].map(|side: usize| {
+            let side = if sides == Sides::One { 0 } else { side };
             let index = side.checked_rem(candidates.len())?;
             candidates.get(index).copied()
         }) else {
@@ -226,11 +240,11 @@ mod tests {
     #[test]
     fn data_cpus_are_taken_in_turn_from_the_last() {
         let allowed = allowed_cpus().unwrap();
-        let cpus = Cpus::decide(None, None).unwrap();
+        let cpus = Cpus::decide(None, None, Sides::Two).unwrap();
         assert_eq!(cpus.data[0], *allowed.last().unwrap());
         assert_eq!(cpus.distinct(), allowed.len().min(2));
         let one = CpuList(vec![allowed[0]]);
-        let cpus = Cpus::decide(Some(&one), None).unwrap();
+        let cpus = Cpus::decide(Some(&one), None, Sides::Two).unwrap();
         assert_eq!(cpus.data, [allowed[0]; 2]);
         assert!(
             cpus.need_two("x")
@@ -238,12 +252,15 @@ mod tests {
                 .to_string()
                 .contains("two CPUs")
         );
-        assert!(Cpus::decide(Some(&CpuList(vec![9999])), None).is_err());
+        assert!(Cpus::decide(Some(&CpuList(vec![9999])), None, Sides::Two).is_err());
+        let cpus = Cpus::decide(None, None, Sides::One).unwrap();
+        assert_eq!(cpus.data, [*allowed.last().unwrap(); 2]);
+        assert!(allowed.len() < 2 || !cpus.housekeeping.contains(&cpus.data[0]));
     }
 
     #[test]
     fn when_one_side_fails_the_other_gives_up_and_the_cause_is_told() {
-        let cpus = Cpus::decide(None, None).unwrap();
+        let cpus = Cpus::decide(None, None, Sides::Two).unwrap();
         let stop = Stop::new(None);
         let wait = || -> crate::Result<()> {
             loop {

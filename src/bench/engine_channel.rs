@@ -149,10 +149,11 @@ pub fn same_core(cpus: &Cpus, duration_ns: u64, stop: &Stop<'_>) -> crate::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cpus::Sides;
 
     #[test]
     fn records_come_back_over_both_roads() {
-        let cpus = Cpus::decide(None, None).unwrap();
+        let cpus = Cpus::decide(None, None, Sides::Two).unwrap();
         let stop = Stop::new(None);
         assert!(!same_core(&cpus, 1_000_000, &stop).unwrap().is_empty());
         if cpus.distinct() == 2 {

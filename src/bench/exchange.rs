@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::ExchangeArgs;
 use super::cluster::{BenchCluster, ClusterLayout};
-use super::cpus::Stop;
+use super::cpus::{Sides, Stop};
 use super::engine_channel;
 use super::figures::{Figures, Measured, Percentiles};
 use super::floor::{hand_off, socket};
@@ -56,7 +56,7 @@ impl Road {
 /// # Errors
 /// What the measurement says.
 pub fn run(args: &ExchangeArgs) -> crate::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.common, Sides::Two)?;
     let mut roads = vec![Road::SameCore];
     if session.cpus.distinct() == 2 {
         roads.extend([Road::CrossCore, Road::Tcp]);

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 
 use super::args::LatencyArgs;
 use super::cluster::BenchCluster;
-use super::cpus::Stop;
+use super::cpus::{Sides, Stop};
 use super::figures::{Figures, Measured, Percentiles};
 use super::floor::socket::{self, OpenLoop};
 use super::job::{self, Load};
@@ -30,7 +30,7 @@ const ROUND_TRIPS_NS: u64 = 500_000_000;
 /// There is one CPU only, or what the measurement says.
 pub fn run(args: &LatencyArgs) -> crate::Result<()> {
     let load = open_loop(args)?;
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.common, Sides::Two)?;
     session.cpus.need_two("bench latency")?;
     if let Some(path) = &args.hdr {
         writable(path)?;

@@ -29,7 +29,7 @@ pub mod throughput;
 
 use args::{Bench, BenchArgs, CommonArgs};
 use cluster::ClusterLayout;
-use cpus::{Cpus, Stop, confine};
+use cpus::{Cpus, Sides, Stop, confine};
 use figures::{Figures, Measured, Round};
 use report::Report;
 
@@ -65,8 +65,12 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// A CPU that is not there.
-    pub fn open(common: &'a CommonArgs) -> crate::Result<Self> {
-        let cpus = Cpus::decide(common.cores.as_ref(), common.housekeeping_cores.as_ref())?;
+    pub fn open(common: &'a CommonArgs, sides: Sides) -> crate::Result<Self> {
+        let cpus = Cpus::decide(
+            common.cores.as_ref(),
+            common.housekeeping_cores.as_ref(),
+            sides,
+        )?;
         if let Some(path) = &common.plot {
             writable(path)?;
         }

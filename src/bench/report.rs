@@ -135,7 +135,12 @@ impl Report {
     /// `out` is closed.
     pub fn write_text(&self, out: &mut impl Write) -> std::io::Result<()> {
         let [first, second] = self.data_cpus;
-        write!(out, "bench {}: data CPUs {first} and {second}", self.bench)?;
+        let data = if first == second {
+            format!("data CPU {first}")
+        } else {
+            format!("data CPUs {first} and {second}")
+        };
+        write!(out, "bench {}: {data}", self.bench)?;
         if let serde_json::Value::Object(settings) = &self.settings {
             for (name, value) in settings {
                 write!(out, ", {} {}", name.replace('_', " "), plain(value))?;

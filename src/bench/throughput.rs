@@ -11,7 +11,7 @@ use anyhow::ensure;
 
 use super::args::ThroughputArgs;
 use super::cluster::{BenchCluster, ClusterLayout};
-use super::cpus::Stop;
+use super::cpus::{Sides, Stop};
 use super::figures::{Figures, Measured, Round};
 use super::floor::keyed_sum::{in_one_loop, over_socket};
 use super::job::{self, Load, Outcome};
@@ -29,7 +29,8 @@ const PROBES: u32 = 8;
 /// # Errors
 /// What the measurement says.
 pub fn run(args: &ThroughputArgs) -> crate::Result<()> {
-    let session = Session::open(&args.common)?;
+    let sides = if args.chained { Sides::One } else { Sides::Two };
+    let session = Session::open(&args.common, sides)?;
     if session.cpus.distinct() < 2 && !args.chained {
         say(
             "warning: both sides share one CPU and take turns on it: records per second are those of half a machine",

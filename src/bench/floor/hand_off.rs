@@ -95,10 +95,11 @@ pub fn same_core(cpus: &Cpus, duration_ns: u64, stop: &Stop<'_>) -> crate::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cpus::Sides;
 
     #[test]
     fn words_come_back() {
-        let cpus = Cpus::decide(None, None).unwrap();
+        let cpus = Cpus::decide(None, None, Sides::Two).unwrap();
         let stop = Stop::new(None);
         let times = same_core(&cpus, 1_000_000, &stop).unwrap();
         assert!(!times.is_empty());

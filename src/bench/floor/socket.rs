@@ -181,10 +181,11 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cpus::Sides;
 
     #[test]
     fn every_measured_message_counts_once() {
-        let cpus = Cpus::decide(None, None).unwrap();
+        let cpus = Cpus::decide(None, None, Sides::Two).unwrap();
         if cpus.distinct() < 2 {
             return;
         }
