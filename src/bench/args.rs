@@ -64,12 +64,13 @@ pub struct CommonArgs {
     /// CPUs for the JobManager, the client and everything that may block [default: those without data]
     #[arg(long, value_name = "CPUS", help_heading = "Cores")]
     pub housekeeping_cores: Option<CpuList>,
-    /// How long an idle core looks for work before it sleeps: always, never, auto, or a duration such as 50us
+    /// How long an idle core looks for work before it sleeps: always, never, a duration such as 50us, or auto (twice what
+    /// waking up takes, which is measured at the start)
     #[arg(long, default_value = "auto", value_parser = parse_spin, help_heading = "Cores")]
     pub spin: SpinPolicy,
-    /// Memory for exchange buffers of each TaskManager, such as 256MiB
-    #[arg(long, default_value = "256MiB", value_parser = parse_bytes, help_heading = "Cores")]
-    pub network_memory: usize,
+    /// Memory for exchange buffers of each TaskManager, such as 256MiB [default: as of `ringflow taskmanager`]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Cores")]
+    pub network_memory: Option<usize>,
 }
 
 /// `ringflow bench exchange`.

@@ -39,8 +39,8 @@ pub struct ClusterLayout {
     pub slots_per_core: u32,
     /// When data cores sleep.
     pub spin: SpinPolicy,
-    /// Network memory of each TaskManager.
-    pub network_memory_bytes: usize,
+    /// Network memory of each TaskManager; `None`: its default.
+    pub network_memory_bytes: Option<usize>,
 }
 
 impl ClusterLayout {
@@ -204,7 +204,9 @@ impl BenchCluster {
             put("--cores", CpuList(data.clone()).to_string());
             put("--slots-per-core", layout.slots_per_core.to_string());
             put("--spin", spin_text(layout.spin));
-            put("--network-memory", layout.network_memory_bytes.to_string());
+            if let Some(bytes) = layout.network_memory_bytes {
+                put("--network-memory", bytes.to_string());
+            }
             if cpus.housekeeping.iter().all(|cpu| !data.contains(cpu)) {
                 put(
                     "--housekeeping-cores",
@@ -322,6 +324,7 @@ fn process_cpu_ns(pid: u32) -> std::io::Result<u64> {
 #[must_use]
 pub fn spin_text(spin: SpinPolicy) -> String {
     match spin {
+        SpinPolicy::Auto => "auto".to_owned(),
         SpinPolicy::Always => "always".to_owned(),
         SpinPolicy::For(0) => "never".to_owned(),
         SpinPolicy::For(spin_ns) => crate::duration::text(Duration::from_nanos(spin_ns)),

@@ -122,7 +122,7 @@ pub fn cross_core(cpus: &Cpus, duration_ns: u64, stop: &Stop<'_>) -> crate::Resu
 /// No thread, or interrupted.
 pub fn same_core(cpus: &Cpus, duration_ns: u64, stop: &Stop<'_>) -> crate::Result<Histogram<u64>> {
     let work = || {
-        let queue = LocalQueue::default();
+        let queue = LocalQueue::new(CHANNEL_BUFFERS);
         let mut side = Side {
             pool: BufferPool::new(2 * CHANNEL_BUFFERS),
             sender: ChannelSender::Local(queue.clone()),
