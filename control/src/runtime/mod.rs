@@ -114,6 +114,7 @@ impl JobManager {
         tasks.spawn(serve_rpc(
             rpc,
             Service::new(handle.clone()),
+            config.heartbeat_timeout,
             stopping(stopped.clone()),
         ));
         tasks.spawn(serve_rest(rest, handle, stopping(stopped)));
@@ -198,14 +199,17 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// A connection that has died without a word is noticed by HTTP/2, but never before the engine has judged by heartbeats
+/// whether its TaskManager is lost.
 async fn serve_rpc(
     listener: TcpListener,
     service: Service,
+    heartbeat_timeout: Duration,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10).max(heartbeat_timeout)))
         .add_service(JobManagerServer::new(service))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await

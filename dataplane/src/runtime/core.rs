@@ -147,7 +147,7 @@ pub struct CoreHandle {
 }
 
 /// Commands are boxed: a deployment is large, and mailbox places are reserved.
-pub(super) type CoreCommandBox = Box<CoreCommand>;
+pub(crate) type CoreCommandBox = Box<CoreCommand>;
 
 impl CoreHandle {
     /// Puts a command into the core's mailbox and rings its bell.
@@ -165,6 +165,20 @@ impl CoreHandle {
             })?;
         self.doorbell.ring();
         Ok(())
+    }
+
+    /// A handle whose core is the test: mailbox places for so many commands, and what arrives.
+    #[cfg(test)]
+    pub(crate) fn for_tests(commands: usize) -> (Self, std::sync::mpsc::Receiver<CoreCommandBox>) {
+        let (mailbox, arrived) = sync_channel(commands);
+        let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
+        let handle = Self {
+            mailbox,
+            doorbell,
+            thread_id: 0,
+            pool: BufferPool::new(1),
+        };
+        (handle, arrived)
     }
 
     /// The core's bell.

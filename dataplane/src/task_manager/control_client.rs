@@ -27,7 +27,10 @@ use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
 };
 use crate::runtime::housekeeping::Housekeeping;
+use crate::subtask::spec::SubtaskSpec;
 use crate::task_manager::deploy::{self, BuiltDeployment, Deployment, Peer};
+use crate::task_manager::hand_over::{Refused, hand_over};
+use crate::task_manager::patience::Patience;
 use crate::task_manager::{Registration, TaskManagerConfig, connections, messages};
 
 /// First and longest wait between two tries to reach the JobManager (Flink: 100 ms to 30 s).
@@ -35,6 +38,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// How long a heartbeat waits for a core's counters; a core busy in user code is reported next time.
 const REPORT_WAIT: Duration = Duration::from_millis(200);
+/// How long the JobManager may take to answer a registration, and how often we look.
+const REGISTRATION_WAIT: Duration = Duration::from_secs(10);
+const REGISTRATION_LOOK: Duration = Duration::from_secs(1);
 
 /// What the select loop hears from its own helpers.
 enum Internal {
@@ -177,11 +183,10 @@ impl ControlClient {
     async fn session(&mut self, stopped: &mut oneshot::Receiver<String>) -> Session {
         let address = self.config.job_manager.clone();
         let endpoint = match tonic::transport::Endpoint::from_shared(format!("http://{address}")) {
+            // No keep-alive of HTTP/2: how long a JobManager may be silent is for `Patience` to say, with its timeout.
             Ok(endpoint) => endpoint
                 .connect_timeout(Duration::from_secs(5))
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(Duration::from_secs(5))
-                .keep_alive_timeout(Duration::from_secs(5)),
+                .tcp_nodelay(true),
             Err(error) => {
                 return Session::Refused(format!(
                     "`{address}` is no address of a JobManager: {error}"
@@ -199,7 +204,7 @@ impl ControlClient {
             messages::register(&self.id, &self.config, &ports),
         );
         let connect = rpc::connect(channel, UnboundedReceiverStream::new(messages_out));
-        let inbound = match timeout(Duration::from_secs(10), connect).await {
+        let inbound = match timeout(REGISTRATION_WAIT, connect).await {
             Ok(Ok(inbound)) => inbound,
             Ok(Err(status)) => {
                 return Session::Lost(format!(
@@ -207,7 +212,10 @@ impl ControlClient {
                     status.message()
                 ));
             }
-            Err(_) => return Session::Lost("no answer within 10 s".to_owned()),
+            Err(_) => {
+                let wait = REGISTRATION_WAIT.as_secs();
+                return Session::Lost(format!("no answer within {wait} s"));
+            }
         };
         self.serve(inbound, outbound, stopped).await
     }
@@ -219,9 +227,10 @@ impl ControlClient {
         stopped: &mut oneshot::Receiver<String>,
     ) -> Session {
         let (internal, mut internals) = mpsc::unbounded_channel();
-        let mut joined: Option<(String, Duration)> = None;
-        let mut heard = Instant::now();
-        let mut beat = interval(Duration::from_secs(1));
+        let mut joined: Option<String> = None;
+        let mut patience = Patience::new(Instant::now(), REGISTRATION_LOOK, REGISTRATION_WAIT);
+        let mut beat = interval(REGISTRATION_LOOK);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut accepting = Vec::new();
         let end = loop {
             tokio::select! {
@@ -229,12 +238,13 @@ impl ControlClient {
                     None => break Session::Lost("it closed the connection".to_owned()),
                     Some(Err(status)) => break Session::Lost(status.message().to_owned()),
                     Some(Ok(message)) => {
-                        heard = Instant::now();
+                        patience.on_heard(Instant::now());
                         let payload = message.get();
                         if let Some(registered) = payload.payload_as_registered() {
                             let cluster_id = registered.cluster_id().to_owned();
                             let silence = Duration::from_millis(u64::from(registered.heartbeat_timeout_ms()).max(100));
                             let period = Duration::from_millis(u64::from(registered.heartbeat_interval_ms()).max(10));
+                            patience = Patience::new(Instant::now(), period, silence);
                             beat = interval(period);
                             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
                             self.peer_silence_ms = connections::peer_silence_ms(registered.heartbeat_timeout_ms());
@@ -242,10 +252,10 @@ impl ControlClient {
                             self.publish(Registration::Registered { cluster_id: cluster_id.clone() });
                             tracing::info!("TaskManager {} registered at {}", self.id, self.config.job_manager);
                             self.was_registered = true;
-                            joined = Some((cluster_id, silence));
+                            joined = Some(cluster_id);
                         } else if let Some(refused) = payload.payload_as_registration_refused() {
                             break Session::Refused(format!("the JobManager refuses it: {}", refused.reason()));
-                        } else if let (Some(deployment), Some((cluster_id, _))) = (Deployment::parse(&message), &joined) {
+                        } else if let (Some(deployment), Some(cluster_id)) = (Deployment::parse(&message), &joined) {
                             self.on_deploy(&message, deployment, cluster_id, &internal, &outbound);
                         } else if let Some(cancel) = payload.payload_as_cancel_subtasks() {
                             let attempts = cancel.attempts().iter().map(ExecutionAttemptId::from).collect();
@@ -260,11 +270,13 @@ impl ControlClient {
                     event => self.on_core_event(event, &outbound),
                 },
                 Some(event) = internals.recv() => self.on_internal(event, &outbound),
-                _ = beat.tick(), if joined.is_some() => {
-                    if let Some((_, silence)) = &joined && heard.elapsed() > *silence {
-                        break Session::Lost(format!("silent for {} ms", heard.elapsed().as_millis()));
+                _ = beat.tick() => {
+                    if let Some(silent) = patience.look(Instant::now()) {
+                        break Session::Lost(format!("silent for {} ms", silent.as_millis()));
                     }
-                    say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
+                    if joined.is_some() {
+                        say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
+                    }
                 },
                 reason = &mut *stopped => {
                     let reason = reason.unwrap_or_else(|_| "shutdown".to_owned());
@@ -369,18 +381,7 @@ impl ControlClient {
         let deployment = match deployment {
             Ok(deployment) => deployment,
             Err(error) => {
-                for attempt in Deployment::attempts(message) {
-                    say(
-                        outbound,
-                        messages::status_changed(
-                            attempt,
-                            wire::SubtaskStatus::Failed,
-                            Some(&error),
-                            None,
-                        ),
-                    );
-                }
-                return;
+                return say_failed(outbound, &Deployment::attempts(message), &error);
             }
         };
         let attempts: Vec<ExecutionAttemptId> = deployment
@@ -465,27 +466,19 @@ impl ControlClient {
                     }
                     return;
                 }
-                let Err(error) = result.and_then(|(built, dialed)| self.place(built, dialed))
-                else {
-                    return;
-                };
-                for attempt in attempts {
-                    self.running.remove(&attempt);
-                    say(
-                        outbound,
-                        messages::status_changed(
-                            attempt,
-                            wire::SubtaskStatus::Failed,
-                            Some(&error),
-                            None,
-                        ),
-                    );
+                match result.and_then(|(built, dialed)| self.wire(built, dialed)) {
+                    Ok(specs) => self.place(specs, outbound),
+                    Err(error) => say_failed(outbound, &attempts, &error),
                 }
             }
         }
     }
 
-    fn place(&mut self, built: BuiltDeployment, dialed: Vec<Dialed>) -> Result<()> {
+    fn wire(
+        &mut self,
+        built: BuiltDeployment,
+        dialed: Vec<Dialed>,
+    ) -> Result<Vec<(u32, SubtaskSpec)>> {
         for Dialed { core, peer, socket } in dialed {
             let name = format!("core {} of TaskManager {}", peer.core, peer.task_manager_id);
             let id = self.attach(core, socket, Direction::Outgoing, name);
@@ -499,20 +492,29 @@ impl ControlClient {
                 .copied()
         };
         let slots = &self.config.placement.slots;
-        let specs = deploy::wire(built, &self.id, slots, &self.cores, find)?;
-        let mut by_core: HashMap<u32, Vec<_>> = HashMap::new();
-        for (core, spec) in specs {
-            self.running.insert(spec.attempt);
-            by_core.entry(core).or_default().push(spec);
-        }
-        for (core, specs) in by_core {
-            let handle = self
-                .cores
-                .get(core as usize)
-                .ok_or_else(|| Error::deployment(format!("no core {core} here")))?;
-            handle.send(CoreCommand::Deploy(specs))?;
-        }
-        Ok(())
+        deploy::wire(built, &self.id, slots, &self.cores, find)
+    }
+
+    /// Puts subtasks on their cores. When a core takes none, what is on no core has failed; what is on others runs, and
+    /// is cancelled: its core has the last word.
+    fn place(
+        &mut self,
+        specs: Vec<(u32, SubtaskSpec)>,
+        outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    ) {
+        let (placed, refused) = hand_over(&self.cores, specs);
+        self.running.extend(&placed);
+        let Some(Refused {
+            error,
+            attempts,
+            specs,
+        }) = refused
+        else {
+            return;
+        };
+        Housekeeping::new(tokio::runtime::Handle::current()).dispose(specs);
+        say_failed(outbound, &attempts, &error);
+        self.send_cancel(&placed);
     }
 
     fn attach(
@@ -634,6 +636,20 @@ fn say(
     drop(outbound.send(message));
 }
 
+fn say_failed(
+    outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
+    attempts: &[ExecutionAttemptId],
+    error: &Error,
+) {
+    for attempt in attempts {
+        let failed = wire::SubtaskStatus::Failed;
+        say(
+            outbound,
+            messages::status_changed(*attempt, failed, Some(error), None),
+        );
+    }
+}
+
 /// The innermost reason: transports wrap theirs several times.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -683,3 +699,6 @@ fn local_host(bind: IpAddr) -> String {
         bind.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,9 @@ use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 pub mod connections;
 pub mod control_client;
 pub mod deploy;
+mod hand_over;
 pub mod messages;
+mod patience;
 
 /// How a TaskManager runs.
 #[derive(Clone)]
