@@ -8,6 +8,9 @@ packages=()
 command -v cc >/dev/null && command -v make >/dev/null || packages+=(build-essential)
 command -v python3 >/dev/null || packages+=(python3 python3-venv)
 command -v perl >/dev/null || packages+=(perl)
+# Small, and without them tests of system calls and of sends between hosts are skipped.
+command -v strace >/dev/null || packages+=(strace)
+command -v ip >/dev/null || packages+=(iproute2)
 if [ ${#packages[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { echo "test.sh: needs ${packages[*]}; install them or run as root" >&2; exit 1; }
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null

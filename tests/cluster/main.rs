@@ -21,28 +21,7 @@ mod support;
 const ENDLESS: [&str; 6] = ["nexmark", "q5", "--events", "0", "--rate", "100000"];
 
 fn submit(cluster: &Cluster, parallelism: &str) -> String {
-    let arguments = [
-        &[
-            "run",
-            "-d",
-            "-o",
-            "json",
-            "-m",
-            &cluster.rest,
-            "-p",
-            parallelism,
-        ],
-        &ENDLESS[..],
-    ]
-    .concat();
-    let output = ringflow(&arguments);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let job = answer["job_id"].as_str().unwrap().to_owned();
+    let job = cluster.submit(&[&["-p", parallelism], &ENDLESS[..]].concat());
     let client = cluster.client();
     wait_for("the job to run and read", Duration::from_secs(30), || {
         let progress = client.progress(&job).ok()?;

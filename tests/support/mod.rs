@@ -18,11 +18,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringflow::cli::client::RestClient;
+use ringflow::cli::client::{Progress, RestClient};
 use serde_json::Value;
 
 pub mod kafka;
 pub mod nexmark_batch;
+pub mod sums;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ringflow");
 
@@ -198,8 +199,14 @@ impl Cluster {
     /// A TaskManager with these flags.
     pub fn add_with(&mut self, flags: &[&str]) {
         let id = format!("tm-{}", self.task_managers.len() + 1);
-        let arguments = [&["taskmanager", "-m", &self.rpc, "--id", &id], flags].concat();
+        self.add_named(&id, flags);
+    }
+
+    /// A TaskManager with this id and these flags; returns its place.
+    pub fn add_named(&mut self, id: &str, flags: &[&str]) -> usize {
+        let arguments = [&["taskmanager", "-m", &self.rpc, "--id", id], flags].concat();
         self.task_managers.push(Process::start(&arguments));
+        self.task_managers.len() - 1
     }
 
     /// TaskManagers take one CPU each, in turn, and share it with housekeeping where there is no other.
@@ -231,6 +238,45 @@ impl Cluster {
         wait_for("slots", Duration::from_secs(30), || {
             (client.slots().ok()? == (available, total)).then_some(())
         });
+    }
+
+    /// Submits a job that goes on by itself; its id.
+    pub fn submit(&self, job: &[&str]) -> String {
+        let arguments = [&["run", "-d", "-o", "json", "-m", &self.rest], job].concat();
+        let output = ringflow(&arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["job_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a job reads and its sinks count more than `records`.
+    pub fn wait_for_output(&self, job: &str, records: u64) {
+        let client = self.client();
+        wait_for("records at the sinks", Duration::from_secs(60), || {
+            (client.progress(job).ok()?.records_out > records).then_some(())
+        });
+    }
+
+    /// Waits for the end of a job; how it stood then.
+    pub fn wait_for_end(&self, job: &str, deadline: Duration) -> Progress {
+        let client = self.client();
+        wait_for("the end of the job", deadline, || {
+            client.progress(job).ok().filter(Progress::is_terminal)
+        })
+    }
+
+    /// TaskManager and core of each vertex's first subtask, from sources to sinks.
+    pub fn placements(&self, job: &str) -> Vec<(String, u64)> {
+        let details = self.get(&format!("/jobs/{job}"));
+        let vertices = details["vertices"].as_array().unwrap();
+        let placement = |vertex: &Value| {
+            let id = vertex["id"].as_str().unwrap();
+            let subtask = &self.get(&format!("/jobs/{job}/vertices/{id}"))["subtasks"][0];
+            let task_manager = subtask["taskmanager-id"].as_str().unwrap().to_owned();
+            (task_manager, subtask["core"].as_u64().unwrap())
+        };
+        vertices.iter().map(placement).collect()
     }
 
     pub fn get(&self, path: &str) -> Value {
