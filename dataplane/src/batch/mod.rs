@@ -27,19 +27,20 @@ pub use layout::BatchError;
 pub use pool::BufferPool;
 
 use layout::Kind;
-use pool::{BlockPtr, PoolShared};
+use pool::{Memory, PoolShared};
 
-enum Storage {
-    Pooled {
-        block: Option<BlockPtr>,
-        pool: Arc<PoolShared>,
-    },
-    Heap(Vec<u64>),
+/// Whose the memory is.
+enum Owner {
+    Pool(Arc<PoolShared>),
+    Heap,
 }
 
 /// A block of bytes with whole elements in it. Going out of scope, it returns to its pool, from any core.
 pub struct Buffer {
-    storage: Storage,
+    memory: Memory,
+    /// Bytes of elements that the memory takes.
+    capacity: usize,
+    owner: Owner,
     bytes: usize,
     records: u32,
     /// Start and kind of the last element, if it is a watermark or idleness: the next one may replace it.
@@ -59,9 +60,11 @@ impl Buffer {
     /// Bytes of elements that a pooled buffer takes.
     pub const CAPACITY: usize = BUFFER_BYTES - FRAME_HEADER_BYTES;
 
-    fn empty(storage: Storage) -> Self {
+    fn empty(memory: Memory, owner: Owner) -> Self {
         Self {
-            storage,
+            capacity: memory.bytes().len() - FRAME_HEADER_BYTES,
+            memory,
+            owner,
             bytes: 0,
             records: 0,
             trailing_watermark: None,
@@ -77,8 +80,8 @@ impl Buffer {
     /// A buffer outside any pool of `bytes`, rounded up to whole elements: for a few elements that need no block.
     #[must_use]
     pub fn exactly(bytes: usize) -> Self {
-        let words = (FRAME_HEADER_BYTES + bytes).div_ceil(ELEMENT_ALIGN);
-        Self::empty(Storage::Heap(vec![0; words]))
+        let bytes = FRAME_HEADER_BYTES + bytes.next_multiple_of(ELEMENT_ALIGN);
+        Self::empty(Memory::zeroed(bytes), Owner::Heap)
     }
 
     /// Bytes of elements in it.
@@ -118,24 +121,12 @@ impl Buffer {
 
     /// The whole storage.
     pub(crate) fn storage(&self) -> &[u8] {
-        match &self.storage {
-            Storage::Pooled { block, .. } => block
-                .as_ref()
-                .expect("taken in Drop only")
-                .bytes()
-                .as_slice(),
-            Storage::Heap(words) => bytemuck::cast_slice(words),
-        }
+        self.memory.bytes()
     }
 
     /// The whole storage, to write elements or to receive into; it does not move while the buffer does.
     pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
-        match &mut self.storage {
-            Storage::Pooled { block, .. } => {
-                block.as_mut().expect("taken in Drop only").bytes_mut()
-            }
-            Storage::Heap(words) => bytemuck::cast_slice_mut(words),
-        }
+        self.memory.bytes_mut()
     }
 
     /// Most bytes that a record of `payload` bytes takes.
@@ -156,6 +147,9 @@ impl Buffer {
     pub fn push_record(&mut self, record: &RecordRef<'_>, key_hash: u32) -> bool {
         let bytes = layout::record_bytes(record);
         let at = self.bytes;
+        if at + bytes > self.capacity {
+            return false;
+        }
         let Some(space) = self.space(at, bytes) else {
             return false;
         };
@@ -189,7 +183,7 @@ impl Buffer {
     /// Bytes of elements that still fit.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.storage().len() - FRAME_HEADER_BYTES - self.bytes
+        self.capacity - self.bytes
     }
 
     /// Appends whole elements that went through [`layout::scan`]; false when they do not fit.
@@ -208,10 +202,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Storage::Pooled { block, pool } = &mut self.storage
-            && let Some(block) = block.take()
-        {
-            pool.give_back(block);
+        if let Owner::Pool(pool) = &self.owner {
+            pool.give_back(self.memory.take());
         }
     }
 }
@@ -234,6 +226,11 @@ impl Received {
             range,
             records,
         }
+    }
+
+    /// Where they are.
+    pub(crate) fn block(&self) -> &Rc<Buffer> {
+        &self.block
     }
 }
 

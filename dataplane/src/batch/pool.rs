@@ -4,59 +4,87 @@
 //! Invariant: at most `capacity` blocks exist; each is held by one buffer, or is free. Buffers return from any core.
 //! Left out: who may hold how many ([`ringflow_schemas`]' network arithmetic), what is in them ([`super`]).
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytemuck::{Pod, Zeroable};
 use crossbeam_queue::ArrayQueue;
 
-use super::{Buffer, Storage};
+use super::{Buffer, Owner};
 use crate::limits::BUFFER_BYTES;
 
-/// A cache-line aligned piece of memory.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct Block([u8; BUFFER_BYTES]);
+/// Blocks begin on a cache line.
+const ALIGN: usize = 64;
 
-/// Owns one block. A pointer, not a box: while the kernel receives into a block it is nobody's reference.
-pub(super) struct BlockPtr(NonNull<Block>);
+/// Owns a piece of memory, or nothing. A pointer, not a box: while the kernel receives into it, it is nobody's reference.
+pub(super) struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
 
 // SAFETY: plain memory with one owner.
-unsafe impl Send for BlockPtr {}
+unsafe impl Send for Memory {}
 
-impl BlockPtr {
+impl Memory {
     /// Zeroed memory, which the system provides when it is first touched.
-    fn new() -> Self {
-        Self(NonNull::from(Box::leak(bytemuck::zeroed_box::<Block>())))
+    pub(super) fn zeroed(bytes: usize) -> Self {
+        let layout = Self::layout(bytes);
+        if bytes == 0 {
+            return Self::nothing();
+        }
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { start, bytes }
     }
 
-    pub(super) fn bytes(&self) -> &[u8; BUFFER_BYTES] {
-        // SAFETY: allocated in `new`, freed in `drop`; shared borrow of the one owner.
-        unsafe { &self.0.as_ref().0 }
+    fn nothing() -> Self {
+        Self {
+            start: NonNull::dangling(),
+            bytes: 0,
+        }
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8; BUFFER_BYTES] {
+    /// Gives the memory away.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::nothing())
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, ALIGN).expect("far below the address space")
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: allocated in `zeroed` with this length, freed in `drop`; shared borrow of the one owner.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    #[inline]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, with an exclusive borrow.
-        unsafe { &mut self.0.as_mut().0 }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 }
 
-impl Drop for BlockPtr {
+impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: it came out of a box in `new`, and its one owner goes now.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        if self.bytes > 0 {
+            // SAFETY: allocated in `zeroed` with this layout, and its one owner goes now.
+            unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) };
+        }
     }
 }
 
 pub(super) struct PoolShared {
-    free: ArrayQueue<BlockPtr>,
+    free: ArrayQueue<Memory>,
     made: AtomicUsize,
 }
 
 impl PoolShared {
-    pub(super) fn give_back(&self, block: BlockPtr) {
+    pub(super) fn give_back(&self, block: Memory) {
         // The queue has room for every block the pool ever made, so the push cannot fail.
         drop(self.free.push(block));
     }
@@ -111,10 +139,7 @@ impl BufferPool {
     #[must_use]
     pub fn take(&self) -> Option<Buffer> {
         let block = self.shared.free.pop().or_else(|| self.make())?;
-        Some(Buffer::empty(Storage::Pooled {
-            block: Some(block),
-            pool: Arc::clone(&self.shared),
-        }))
+        Some(Buffer::empty(block, Owner::Pool(Arc::clone(&self.shared))))
     }
 
     /// An empty buffer for `bytes_min` bytes of elements: pooled when it fits and one is free, else from the heap.
@@ -131,11 +156,11 @@ impl BufferPool {
         Buffer::on_heap(bytes_min)
     }
 
-    fn make(&self) -> Option<BlockPtr> {
+    fn make(&self) -> Option<Memory> {
         let made = &self.shared.made;
         let below = |count: usize| (count < self.capacity()).then_some(count + 1);
         made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
             .ok()?;
-        Some(BlockPtr::new())
+        Some(Memory::zeroed(BUFFER_BYTES))
     }
 }

@@ -129,6 +129,9 @@ impl Partitioner {
                 owners,
             } => {
                 let hash = key_hash(record.bytes);
+                if channels == 1 {
+                    return Target::One(0, hash);
+                }
                 let group = key_group_of.key_group(hash);
                 Target::One(usize::from(owners[group as usize]), hash)
             }

@@ -210,6 +210,17 @@ struct Waiting {
     frames: u32,
     /// Control elements of frames that cost no credit.
     free: bool,
+    /// It is the first here that pins its block.
+    pins: bool,
+}
+
+impl Waiting {
+    fn block(&self) -> Option<&Rc<Buffer>> {
+        match &self.buffer {
+            InputBuffer::Received(received) => Some(received.block()),
+            InputBuffer::Owned(_) => None,
+        }
+    }
 }
 
 /// The consumer's end of a remote channel.
@@ -245,9 +256,14 @@ impl RemoteReceiver {
     /// Takes the oldest buffer; its credit goes back to the producer in steps.
     #[must_use]
     pub fn pop(&self) -> Option<InputBuffer> {
-        let waiting = self.queue.borrow_mut().pop_front()?;
-        if matches!(waiting.buffer, InputBuffer::Received(_)) {
-            self.in_place.set(self.in_place.get() - 1);
+        let mut queue = self.queue.borrow_mut();
+        let waiting = queue.pop_front()?;
+        if waiting.pins {
+            match queue.front_mut() {
+                // The next piece is in the same block, which stays pinned.
+                Some(next) if same_block(next.block(), waiting.block()) => next.pins = true,
+                _ => self.in_place.set(self.in_place.get() - 1),
+            }
         }
         if waiting.frames > 0 {
             let step = (self.credit / CREDIT_STEPS).max(1);
@@ -273,16 +289,22 @@ impl RemoteReceiver {
         ends: bool,
         pool: &BufferPool,
     ) {
-        if self.in_place.get() >= self.credit.min(IN_PLACE_MAX) {
-            self.append_copy(&block.storage()[range], records, ends, pool);
-            return;
+        let mut queue = self.queue.borrow_mut();
+        let pinned = same_block(queue.back().and_then(Waiting::block), Some(block));
+        if !pinned {
+            if self.in_place.get() >= self.credit.min(IN_PLACE_MAX) {
+                drop(queue);
+                self.append_copy(&block.storage()[range], records, ends, pool);
+                return;
+            }
+            self.in_place.set(self.in_place.get() + 1);
         }
-        self.in_place.set(self.in_place.get() + 1);
         let received = Received::new(Rc::clone(block), range, records);
-        self.queue.borrow_mut().push_back(Waiting {
+        queue.push_back(Waiting {
             buffer: InputBuffer::Received(received),
             frames: u32::from(ends),
             free: false,
+            pins: !pinned,
         });
     }
 
@@ -316,6 +338,7 @@ impl RemoteReceiver {
                 buffer: InputBuffer::Owned(pool.take_or_heap(first)),
                 frames: 0,
                 free: false,
+                pins: false,
             });
         }
         debug_assert_eq!(records, 0, "all records were appended");
@@ -356,6 +379,7 @@ impl RemoteReceiver {
                 buffer: InputBuffer::Owned(buffer),
                 frames: 0,
                 free: false,
+                pins: false,
             });
         }
         if ends && let Some(last) = queue.back_mut() {
@@ -385,6 +409,7 @@ impl RemoteReceiver {
                 buffer: InputBuffer::Owned(fresh),
                 frames: 0,
                 free: true,
+                pins: false,
             });
         }
     }
@@ -409,6 +434,10 @@ impl RemoteReceiver {
             .as_ref()
             .and_then(|(_, shared)| shared.broken.borrow().clone())
     }
+}
+
+fn same_block(one: Option<&Rc<Buffer>>, other: Option<&Rc<Buffer>>) -> bool {
+    one.is_some_and(|one| other.is_some_and(|other| Rc::ptr_eq(one, other)))
 }
 
 impl Drop for RemoteReceiver {

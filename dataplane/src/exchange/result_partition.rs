@@ -102,7 +102,7 @@ impl ResultPartition {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_to(&mut self, channel: usize, record: &RecordRef<'_>, key_hash: u32) {
         self.unflushed = true;
         let subpartition = &mut self.subpartitions[channel];

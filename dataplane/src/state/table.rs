@@ -10,6 +10,9 @@
 
 use std::num::NonZeroU32;
 
+/// Bytes that come into the cache together.
+const CACHE_LINE: usize = 64;
+
 /// Slots of the smallest table that holds anything.
 const SLOTS_MIN: usize = 8;
 
@@ -93,8 +96,8 @@ impl<E> Table<E> {
         if let Some(slot) = self.slots.get(self.first(hash)) {
             let start = std::ptr::from_ref(slot).cast::<u8>();
             prefetch(start);
-            // Slots are no power of two long: every other one lies on two lines.
-            prefetch(start.wrapping_add(size_of_val(slot) - 1));
+            // The rest of the slot, and the next one, may lie on the line behind.
+            prefetch(start.wrapping_add(CACHE_LINE));
         }
     }
 

@@ -79,34 +79,39 @@ struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    #[inline]
-    fn read(elements: &'a [u8], from: usize) -> Self {
-        let mut ahead = Self {
+    /// Nothing yet. Made once per buffer: it is larger than a few records.
+    fn new() -> Self {
+        Self {
             records: [RecordRef::EMPTY; KEYS_AHEAD],
             key_hashes: [0; KEYS_AHEAD],
             ends: [0; KEYS_AHEAD],
             count: 0,
-            end: from,
+            end: 0,
             control: None,
-        };
+        }
+    }
+
+    /// Reads on from `from`.
+    #[inline]
+    fn read(&mut self, elements: &'a [u8], from: usize) {
+        (self.count, self.end, self.control) = (0, from, None);
         let mut offset = from;
-        while ahead.count < KEYS_AHEAD {
+        for index in 0..KEYS_AHEAD {
             match layout::next_element(elements, &mut offset) {
                 Some(Element::Record(record)) => {
-                    ahead.records[ahead.count] = record;
-                    ahead.key_hashes[ahead.count] = record.key_hash;
-                    ahead.ends[ahead.count] = offset;
-                    ahead.count += 1;
-                    ahead.end = offset;
+                    self.records[index] = record;
+                    self.key_hashes[index] = record.key_hash;
+                    self.ends[index] = offset;
+                    self.count = index + 1;
+                    self.end = offset;
                 }
                 Some(Element::Control(control)) => {
-                    ahead.control = Some((control, offset));
+                    self.control = Some((control, offset));
                     break;
                 }
                 None => break,
             }
         }
-        ahead
     }
 
     fn key_hashes(&self) -> &[u32] {
@@ -431,8 +436,9 @@ impl Subtask {
             took = true;
             let (mut ended, mut stopped) = (false, false);
             let elements = buffer.as_slice();
+            let mut ahead = Ahead::new();
             while !stopped {
-                let ahead = Ahead::read(elements, offset);
+                ahead.read(elements, offset);
                 self.chain.on_keys_ahead(ahead.key_hashes());
                 offset = ahead.end;
                 for (record, end) in ahead.records() {
