@@ -56,9 +56,10 @@ pub const SOURCE_POLL_RECORDS: usize = 512;
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
 
-/// Records that a subtask reads ahead in a buffer, to announce their keys: enough for their cache misses to overlap (a core
-/// has 10 to 24 in flight), few enough that all of them stay in the nearest cache.
-pub const KEYS_AHEAD: usize = 16;
+/// Records that pass through a chain in one call, and whose keys are announced together: enough for calls to cost nothing
+/// beside them and for cache misses to overlap (a core has 10 to 24 in flight), few enough that all of them stay in the
+/// nearest cache, and that what they make is less than a buffer for each consumer.
+pub const RUN_RECORDS: usize = 32;
 
 /// Data frames gathered into one send, well below the kernel's limit of 1024 pieces.
 pub const SEND_FRAMES: usize = 16;

@@ -70,16 +70,6 @@ pub struct RecordRef<'a> {
     pub origin_ns: u64,
 }
 
-impl RecordRef<'_> {
-    /// Nothing: fills arrays.
-    pub(crate) const EMPTY: Self = Self {
-        bytes: &[],
-        timestamp: EventTime::NONE,
-        key_hash: 0,
-        origin_ns: 0,
-    };
-}
-
 /// What user code gets: the view and the event time.
 #[derive(Debug)]
 pub struct Row<'a, R: Record> {

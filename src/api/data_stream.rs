@@ -177,7 +177,7 @@ impl<R: Record> DataStream<R> {
     {
         let select = key.clone();
         self.partitioner = Partitioner::Hash;
-        self.key_hash = Some(Arc::new(move |bytes| {
+        self.key_hash = Some(Arc::new(move |bytes: &[u8]| {
             let record = RecordRef {
                 bytes,
                 timestamp: EventTime::NONE,

@@ -12,6 +12,7 @@
 //! in an error, never in a panic.
 //! Left out: who owns the bytes ([`super`]).
 
+use super::run::Run;
 use crate::element::{Control, Element, Watermark};
 use crate::limits::{ELEMENT_ALIGN, ELEMENT_HEADER_BYTES, RECORD_BYTES_MAX};
 use crate::record::{EventTime, RecordRef};
@@ -209,6 +210,50 @@ pub fn next_element<'a>(filled: &'a [u8], offset: &mut usize) -> Option<Element<
         watermark,
         origin_ns,
     }))
+}
+
+/// What follows in a buffer: some records of one kind, or a control element.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// Records of the same length and flags.
+    Run(Run<'a>),
+    /// A record with an origin of its own.
+    Record(RecordRef<'a>),
+    /// A control element.
+    Control(Control),
+}
+
+/// What follows at `offset`, which it advances: a run of `most` records at most; `None` at the end, or where no whole
+/// element is.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the lower half of the word is meant"
+)]
+pub fn next_piece<'a>(filled: &'a [u8], offset: &mut usize, most: usize) -> Option<Piece<'a>> {
+    let rest = filled.get(*offset..)?;
+    let word = u64::from_le_bytes(*rest.first_chunk()?) as u32;
+    if word & (CONTROL | STAMPED) != 0 {
+        return Some(match next_element(filled, offset)? {
+            Element::Record(record) => Piece::Record(record),
+            Element::Control(control) => Piece::Control(control),
+        });
+    }
+    let (payload, size) = (fields(word), (word & LENGTH) as usize);
+    let stride = payload + size.next_multiple_of(ELEMENT_ALIGN);
+    let same = rest
+        .chunks_exact(stride)
+        .take(most)
+        .take_while(|element| element.first_chunk() == Some(&word.to_le_bytes()));
+    let bytes = rest.get(..same.count() * stride)?;
+    if bytes.is_empty() {
+        return None;
+    }
+    *offset += bytes.len();
+    let timed = word & TIMED != 0;
+    Some(Piece::Run(Run::of_elements(
+        bytes, stride, payload, size, timed,
+    )))
 }
 
 /// Bytes of the element that starts with `head`, and whether it is a record.

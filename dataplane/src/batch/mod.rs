@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Buffer`] (a block of a core's pool, or of the heap for one oversized record), [`Received`] (elements where the
 //! kernel put them) and [`InputBuffer`] (what a subtask reads, whichever way it came); [`layout`] is how elements lie in
-//! them, [`pool`] where blocks come from.
+//! them, [`run`] several of them at once, [`pool`] where blocks come from.
 //! ```text
 //! Buffer, written here  | room for a frame's head: 32 | elements .......... | free |
 //! Buffer, received into | bytes of a connection's stream ......................... |   Received: a range of it
@@ -22,9 +22,11 @@ use crate::record::RecordRef;
 
 pub mod layout;
 pub mod pool;
+pub mod run;
 
 pub use layout::BatchError;
 pub use pool::BufferPool;
+pub use run::Run;
 
 use layout::Kind;
 use pool::{Memory, PoolShared};

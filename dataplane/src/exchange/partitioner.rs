@@ -8,11 +8,32 @@ use std::sync::Arc;
 use ringflow_schemas::graph::Partitioner as WirePartitioner;
 use ringflow_schemas::key_group::{self, KeyGroupOf};
 
+use crate::batch::Run;
 use crate::error::{Error, Result};
 use crate::record::RecordRef;
 
 /// Computes the [`key_group::spread`] hash of a record's key; the typed key selector of an edge, erased.
-pub type KeyHash = Arc<dyn Fn(&[u8]) -> u32 + Send + Sync>;
+pub trait HashKeys: Send + Sync {
+    /// The hash of one record's key.
+    fn key_hash(&self, record: &[u8]) -> u32;
+
+    /// The hashes of a run's keys, appended to `hashes`.
+    fn key_hashes(&self, run: &Run<'_>, hashes: &mut Vec<u32>);
+}
+
+impl<F: Fn(&[u8]) -> u32 + Send + Sync> HashKeys for F {
+    #[inline]
+    fn key_hash(&self, record: &[u8]) -> u32 {
+        self(record)
+    }
+
+    fn key_hashes(&self, run: &Run<'_>, hashes: &mut Vec<u32>) {
+        hashes.extend(run.records().map(|record| self(record.bytes)));
+    }
+}
+
+/// The key selector of an edge.
+pub type KeyHash = Arc<dyn HashKeys>;
 
 /// Chooses channels for records.
 #[allow(missing_debug_implementations, reason = "holds a closure")]
@@ -128,13 +149,37 @@ impl Partitioner {
                 key_group_of,
                 owners,
             } => {
-                let hash = key_hash(record.bytes);
+                let hash = key_hash.key_hash(record.bytes);
                 if channels == 1 {
                     return Target::One(0, hash);
                 }
                 let group = key_group_of.key_group(hash);
                 Target::One(usize::from(owners[group as usize]), hash)
             }
+        }
+    }
+
+    /// The hashes of a run's keys into `hashes`, where records go by key; false where they do not.
+    pub fn hash_run(&self, run: &Run<'_>, hashes: &mut Vec<u32>) -> bool {
+        let Self::Hash { key_hash, .. } = self else {
+            return false;
+        };
+        hashes.clear();
+        key_hash.key_hashes(run, hashes);
+        true
+    }
+
+    /// The channel of a key hash, where records go by key.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, hash: u32) -> usize {
+        match self {
+            Self::Hash {
+                key_group_of,
+                owners,
+                ..
+            } => usize::from(owners[key_group_of.key_group(hash) as usize]),
+            _ => 0,
         }
     }
 }
@@ -155,7 +200,7 @@ mod tests {
 
     #[test]
     fn hash_sends_a_key_to_the_owner_of_its_key_group() -> Result<()> {
-        let key_hash: KeyHash = Arc::new(|bytes| key_group::spread(i32::from(bytes[0])));
+        let key_hash: KeyHash = Arc::new(|bytes: &[u8]| key_group::spread(i32::from(bytes[0])));
         let mut hash = Partitioner::new(WirePartitioner::Hash, 3, 128, Some(key_hash), 0)?;
         for key in 0..=255u8 {
             let spread = key_group::spread(i32::from(key));
@@ -179,7 +224,7 @@ mod tests {
     #[test]
     fn a_hash_edge_needs_keys_and_enough_key_groups() {
         assert!(Partitioner::new(WirePartitioner::Hash, 3, 128, None, 0).is_err());
-        let key_hash: KeyHash = Arc::new(|_| 0);
+        let key_hash: KeyHash = Arc::new(|_: &[u8]| 0);
         assert!(Partitioner::new(WirePartitioner::Hash, 129, 128, Some(key_hash), 0).is_err());
     }
 }

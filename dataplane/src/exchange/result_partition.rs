@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::batch::{Buffer, BufferPool};
+use crate::batch::{Buffer, BufferPool, Run};
 use crate::element::Control;
 use crate::error::{Error, Result};
 use crate::exchange::channel::ChannelSender;
@@ -51,6 +51,8 @@ pub struct ResultPartition {
     blocked: usize,
     /// Some open buffer is not empty.
     unflushed: bool,
+    /// Key hashes of a run.
+    hashes: Vec<u32>,
     pool: BufferPool,
     metrics: Rc<SubtaskMetrics>,
 }
@@ -76,6 +78,7 @@ impl ResultPartition {
             subpartitions: roads.into_iter().map(subpartition).collect(),
             blocked: 0,
             unflushed: false,
+            hashes: Vec::new(),
             pool,
             metrics,
         }
@@ -99,6 +102,30 @@ impl ResultPartition {
             }
         }
         add(&self.metrics.records_out, 1);
+        Ok(())
+    }
+
+    /// Writes the records of a run.
+    ///
+    /// # Errors
+    /// As [`ResultPartition::push`].
+    pub fn push_run(&mut self, run: &Run<'_>) -> Result<()> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        if run.size() > RECORD_BYTES_MAX || !self.partitioner.hash_run(run, &mut hashes) {
+            self.hashes = hashes;
+            return run.records().try_for_each(|record| self.push(&record));
+        }
+        let alone = self.subpartitions.len() == 1;
+        for (record, hash) in run.records().zip(&hashes) {
+            let channel = if alone {
+                0
+            } else {
+                self.partitioner.owner(*hash)
+            };
+            self.push_to(channel, &record, *hash);
+        }
+        add(&self.metrics.records_out, run.len() as u64);
+        self.hashes = hashes;
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::batch::Run;
 use crate::element::{Control, Watermark};
 use crate::error::{Error, Result};
 use crate::exchange::result_partition::ResultPartition;
@@ -53,6 +54,22 @@ impl Output {
         match self {
             Self::Chained(node) => node.on_record(record),
             _ => self.leave(record),
+        }
+    }
+
+    /// Passes a run on.
+    ///
+    /// # Errors
+    /// An operator behind failed.
+    pub fn collect_run(&mut self, run: &Run<'_>) -> Result<()> {
+        match self {
+            Self::Chained(node) => node.on_run(run),
+            Self::Partition(partition) => partition.push_run(run),
+            Self::Several(outputs) => outputs
+                .iter_mut()
+                .try_for_each(|output| output.collect_run(run)),
+            Self::End => Ok(()),
+            Self::Capture(_) => run.records().try_for_each(|record| self.leave(&record)),
         }
     }
 
@@ -203,6 +220,13 @@ impl ChainNode {
         }
     }
 
+    fn on_run(&mut self, run: &Run<'_>) -> Result<()> {
+        match self.operator.on_run(run, &mut self.output) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.named(error)),
+        }
+    }
+
     #[cold]
     fn named(&self, error: Error) -> Error {
         error.at_operator(&self.name)
@@ -273,15 +297,18 @@ pub struct Chain {
     can_block: bool,
     /// Its head wants to hear of keys early.
     wants_keys: bool,
+    /// All its operators take runs.
+    takes_runs: bool,
 }
 
 impl Chain {
     /// A chain entered at `head`.
     #[must_use]
     pub fn new(mut head: Output) -> Self {
-        let mut polls = false;
+        let (mut polls, mut takes_runs) = (false, true);
         head.for_each_node(&mut |node| {
             polls |= node.wants_poll;
+            takes_runs &= node.operator.takes_runs();
             Ok(())
         })
         .expect("the visit above cannot fail");
@@ -294,6 +321,7 @@ impl Chain {
             polls,
             can_block,
             wants_keys,
+            takes_runs,
         }
     }
 
@@ -316,6 +344,29 @@ impl Chain {
     #[inline]
     pub fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
         self.head.collect(record)
+    }
+
+    /// Runs may enter.
+    #[inline]
+    #[must_use]
+    pub fn takes_runs(&self) -> bool {
+        self.takes_runs
+    }
+
+    /// A run enters a chain that takes them. Afterwards the chain may be blocked.
+    ///
+    /// # Errors
+    /// An operator failed.
+    pub fn on_run(&mut self, run: &Run<'_>) -> Result<()> {
+        debug_assert!(self.takes_runs, "asked before");
+        self.head.collect_run(run)
+    }
+
+    /// It wants to hear of keys early.
+    #[inline]
+    #[must_use]
+    pub fn wants_keys(&self) -> bool {
+        self.wants_keys
     }
 
     /// Records with these key hashes come next.

@@ -7,6 +7,7 @@
 //! long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
 //! Left out: threads, queues and the network: an operator sees its chain only.
 
+use crate::batch::Run;
 use crate::error::Result;
 use crate::metrics::Accumulator;
 use crate::operator::chain::Output;
@@ -44,6 +45,23 @@ pub trait Operator: Send {
     /// # Errors
     /// The operator or one behind it failed: the subtask fails.
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()>;
+
+    /// The operator makes at most one record of each, of a size that is small beside a buffer, and gains from taking several
+    /// in one call. A chain passes runs on when all of its operators do.
+    fn takes_runs(&self) -> bool {
+        false
+    }
+
+    /// Several records at once.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        for record in run.records() {
+            self.on_record(&record, output)?;
+        }
+        Ok(())
+    }
 
     /// Event time has reached `watermark` (it only grows). The chain passes it on when this is done.
     ///
@@ -88,7 +106,7 @@ pub trait Operator: Send {
     /// Records with these key hashes come next, unless the chain stops before: their state can be fetched into the cache
     /// meanwhile, all of it at once instead of one miss after another.
     ///
-    /// Shape: at most `limits::KEYS_AHEAD`.
+    /// Shape: at most `limits::RUN_RECORDS`.
     fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
         let _ = key_hashes;
     }

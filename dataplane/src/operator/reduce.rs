@@ -10,9 +10,11 @@
 
 use std::marker::PhantomData;
 
+use crate::batch::Run;
 use crate::error::{Error, Result};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
+use crate::operator::stateless::is_small;
 use crate::record::{EventTime, RecordRef, Row, StructRecord};
 use crate::runtime::context::OpenContext;
 use crate::state::table::Entry;
@@ -68,6 +70,8 @@ where
 pub struct Reduce<R, K, KF, F> {
     key: KeyInRecord<R, K, KF>,
     function: F,
+    /// What a run made, on its way out.
+    made: Vec<u8>,
     /// Empty until `open`.
     state: Option<KeyedState<R, KeyInRecord<R, K, KF>>>,
 }
@@ -87,7 +91,39 @@ where
                 keys: PhantomData,
             },
             function,
+            made: Vec::new(),
             state: None,
+        }
+    }
+}
+
+impl<R, K, KF, F> Reduce<R, K, KF, F>
+where
+    R: StructRecord,
+    K: Eq,
+    KF: for<'a> Fn(Row<'a, R>) -> K + Clone,
+    F: Fn(R, R) -> R,
+{
+    /// The new state of a record's key.
+    #[inline(always)]
+    fn reduce(&mut self, record: &RecordRef<'_>) -> Result<&R> {
+        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
+        let value = unsafe { R::view(record.bytes) };
+        let key = self.key.key(&value);
+        let state = self
+            .state
+            .as_mut()
+            .expect("`open` is the first call and makes the state");
+        match state.entry(record.key_hash, &key)? {
+            Entry::Vacant(place) => Ok(place.insert(value)),
+            Entry::Occupied(state) => {
+                let reduced = (self.function)(*state, value);
+                if self.key.key(&reduced) != key {
+                    return Err(changed_key());
+                }
+                *state = reduced;
+                Ok(state)
+            }
         }
     }
 }
@@ -121,31 +157,35 @@ where
 
     #[inline]
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
-        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
-        let value = unsafe { R::view(record.bytes) };
-        let key = self.key.key(&value);
-        let state = self
-            .state
-            .as_mut()
-            .expect("`open` is the first call and makes the state");
-        let reduced = match state.entry(record.key_hash, &key)? {
-            Entry::Vacant(place) => place.insert(value),
-            Entry::Occupied(state) => {
-                let reduced = (self.function)(*state, value);
-                if self.key.key(&reduced) != key {
-                    return Err(changed_key());
-                }
-                *state = reduced;
-                state
-            }
-        };
         // Out of its slot: a copy on the stack would be written in fields and read as a whole, which stalls.
+        let reduced = self.reduce(record)?;
         output.collect(&RecordRef {
             bytes: reduced.as_bytes(),
             timestamp: record.timestamp,
             key_hash: 0,
             origin_ns: record.origin_ns,
         })
+    }
+
+    fn takes_runs(&self) -> bool {
+        is_small::<R>()
+    }
+
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        let Some((timestamp, origin_ns)) = run.in_common() else {
+            return run
+                .records()
+                .try_for_each(|record| self.on_record(&record, output));
+        };
+        let mut made = std::mem::take(&mut self.made);
+        made.clear();
+        for record in run.records() {
+            made.extend_from_slice(self.reduce(&record)?.as_bytes());
+        }
+        let reduced = Run::of_payloads(&made, size_of::<R>(), timestamp, origin_ns);
+        let result = output.collect_run(&reduced);
+        self.made = made;
+        result
     }
 }
 

@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
+use crate::batch::{Buffer, Run};
 use crate::error::Result;
+use crate::limits::RUN_RECORDS;
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::record::{EventTime, Record, RecordRef, Row, StructRecord};
@@ -139,7 +141,7 @@ stateless!(
 );
 stateless!(
     /// Makes one struct record of each record.
-    Map<R, O, F> {}
+    Map<R, O, F> { made: Vec<u8> }
 );
 stateless!(
     /// Makes any number of records of each record.
@@ -156,6 +158,31 @@ impl<R: Record, F: for<'a> Fn(Row<'a, R>) -> bool + Send> Operator for Filter<R,
             Ok(())
         }
     }
+
+    fn takes_runs(&self) -> bool {
+        true
+    }
+
+    /// What stays together passes on together.
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        let mut from = 0;
+        for (index, record) in run.records().enumerate() {
+            // SAFETY: as above.
+            if !(self.function)(unsafe { Row::<R>::read(&record) }) {
+                if from < index {
+                    output.collect_run(&run.part(from, index))?;
+                }
+                from = index + 1;
+            }
+        }
+        if from == 0 {
+            output.collect_run(run)
+        } else if from < run.len() {
+            output.collect_run(&run.part(from, run.len()))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl<R: Record, O: StructRecord, F: for<'a> Fn(Row<'a, R>) -> O + Send> Operator for Map<R, O, F> {
@@ -168,6 +195,46 @@ impl<R: Record, O: StructRecord, F: for<'a> Fn(Row<'a, R>) -> O + Send> Operator
             ..*record
         })
     }
+
+    fn takes_runs(&self) -> bool {
+        is_small::<O>()
+    }
+
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        let Some(common) = run.in_common() else {
+            return run
+                .records()
+                .try_for_each(|record| self.on_record(&record, output));
+        };
+        let function = &self.function;
+        // SAFETY: as in `Filter`.
+        let made = run
+            .records()
+            .map(|record| function(unsafe { Row::<R>::read(&record) }));
+        collect_structs(&mut self.made, made, common, output)
+    }
+}
+
+/// Records of `O` that a run makes are less than a buffer.
+pub(crate) fn is_small<O: StructRecord>() -> bool {
+    (1..=Buffer::CAPACITY / RUN_RECORDS / 2).contains(&size_of::<O>())
+}
+
+/// Emits what was made of a run as a run; `bytes` is memory to do it in.
+#[inline]
+pub(crate) fn collect_structs<O: StructRecord>(
+    bytes: &mut Vec<u8>,
+    made: impl Iterator<Item = O>,
+    (timestamp, origin_ns): (EventTime, u64),
+    output: &mut Output,
+) -> Result<()> {
+    bytes.clear();
+    bytes.reserve(RUN_RECORDS * size_of::<O>());
+    for record in made {
+        bytes.extend_from_slice(record.as_bytes());
+    }
+    let run = Run::of_payloads(bytes, size_of::<O>(), timestamp, origin_ns);
+    output.collect_run(&run)
 }
 
 impl<R: Record, O: Record, F: for<'a> Fn(Row<'a, R>, &mut Collector<'_, O>) + Send> Operator

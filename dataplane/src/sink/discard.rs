@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use crate::batch::Run;
 use crate::error::Result;
 use crate::metrics::{Accumulator, AccumulatorValue, SubtaskMetrics, add};
 use crate::operator::Operator;
@@ -60,6 +61,22 @@ impl Operator for DiscardSink {
         count_at_sink(metrics, clock, record);
         Ok(())
     }
+
+    fn takes_runs(&self) -> bool {
+        true
+    }
+
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        match run.in_common() {
+            Some((_, 0)) => {
+                add(&self.0.get().0.sink_records, run.len() as u64);
+                Ok(())
+            }
+            _ => run
+                .records()
+                .try_for_each(|record| self.on_record(&record, output)),
+        }
+    }
 }
 
 /// A blackhole that leaves two accumulators: how many `records` came, and the wrapping `sum` of a number of each.
@@ -96,6 +113,20 @@ impl<F: Fn(&RecordRef<'_>) -> u64 + Send> Operator for SumSink<F> {
         self.records += 1;
         self.sum = self.sum.wrapping_add((self.number)(record));
         self.count.on_record(record, output)
+    }
+
+    fn takes_runs(&self) -> bool {
+        true
+    }
+
+    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
+        self.records += run.len() as u64;
+        let mut sum = self.sum;
+        for record in run.records() {
+            sum = sum.wrapping_add((self.number)(&record));
+        }
+        self.sum = sum;
+        self.count.on_run(run, output)
     }
 
     fn close(&mut self, accumulators: &mut Vec<Accumulator>) {

@@ -9,7 +9,9 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::batch::Run;
 use crate::error::Result;
+use crate::limits::RUN_RECORDS;
 use crate::operator::chain::Chain;
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::PrepareContext;
@@ -122,6 +124,36 @@ impl SourceOutput<'_> {
             key_hash: 0,
             origin_ns,
         })
+    }
+
+    /// Emits several records of `size` bytes each, one behind the other in `bytes`, at one time and of one origin. The rest is as
+    /// in [`SourceOutput::emit`].
+    ///
+    /// # Errors
+    /// An operator of the chain failed.
+    pub fn emit_run(
+        &mut self,
+        split: usize,
+        bytes: &[u8],
+        size: usize,
+        timestamp: EventTime,
+        origin_ns: u64,
+    ) -> Result<()> {
+        let as_runs = self.chain.takes_runs() && self.assigner.is_none();
+        if !as_runs || self.watermarks.tracks_records() {
+            return bytes
+                .chunks_exact(size.max(1))
+                .try_for_each(|record| self.emit(split, record, timestamp, origin_ns));
+        }
+        self.origin_ns = origin_ns.max(self.origin_ns);
+        for bytes in bytes.chunks(RUN_RECORDS * size.max(1)) {
+            let run = Run::of_payloads(bytes, size, timestamp, origin_ns);
+            if !run.is_empty() {
+                self.records += run.len() as u64;
+                self.chain.on_run(&run)?;
+            }
+        }
+        Ok(())
     }
 
     /// Counts one payload that is no valid record and was skipped.

@@ -61,6 +61,12 @@ impl SplitWatermarks {
         }
     }
 
+    /// Records count: there is a watermark strategy.
+    #[must_use]
+    pub fn tracks_records(&self) -> bool {
+        self.tracks_records
+    }
+
     /// A record of `split`.
     #[inline]
     pub fn on_record(&mut self, split: usize, timestamp: EventTime, now_ns: u64) {

@@ -11,15 +11,16 @@ use std::rc::Rc;
 
 use ringflow_schemas::id::ExecutionAttemptId;
 
-use crate::batch::{InputBuffer, layout};
-use crate::element::{Control, Element, Watermark};
+use crate::batch::InputBuffer;
+use crate::batch::layout::{self, Piece};
+use crate::element::{Control, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
-use crate::limits::{GATE_TURN_BUFFERS, KEYS_AHEAD, SOURCE_POLL_RECORDS};
+use crate::limits::{GATE_TURN_BUFFERS, RUN_RECORDS, SOURCE_POLL_RECORDS};
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
-use crate::record::{EventTime, RecordRef};
+use crate::record::EventTime;
 use crate::runtime::clock::Clock;
 use crate::source::watermark::SplitWatermarks;
 use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
@@ -65,67 +66,30 @@ pub enum Head {
     },
 }
 
-/// The next few elements of a buffer: records, and the control element that ends them, if one does.
-struct Ahead<'a> {
-    records: [RecordRef<'a>; KEYS_AHEAD],
-    key_hashes: [u32; KEYS_AHEAD],
-    /// Where each record ends.
-    ends: [usize; KEYS_AHEAD],
-    count: usize,
-    /// Where the records end.
-    end: usize,
-    /// What follows them, and where that ends.
-    control: Option<(Control, usize)>,
-}
+/// What follows in a buffer, and where that ends.
+struct Next<'a>(Piece<'a>, usize);
 
-impl<'a> Ahead<'a> {
-    /// Nothing yet. Made once per buffer: it is larger than a few records.
-    fn new() -> Self {
-        Self {
-            records: [RecordRef::EMPTY; KEYS_AHEAD],
-            key_hashes: [0; KEYS_AHEAD],
-            ends: [0; KEYS_AHEAD],
-            count: 0,
-            end: 0,
-            control: None,
-        }
-    }
-
-    /// Reads on from `from`.
+impl<'a> Next<'a> {
+    /// Reads what follows at `from`, and has the chain hear of its keys.
     #[inline]
-    fn read(&mut self, elements: &'a [u8], from: usize) {
-        (self.count, self.end, self.control) = (0, from, None);
-        let mut offset = from;
-        for index in 0..KEYS_AHEAD {
-            match layout::next_element(elements, &mut offset) {
-                Some(Element::Record(record)) => {
-                    self.records[index] = record;
-                    self.key_hashes[index] = record.key_hash;
-                    self.ends[index] = offset;
-                    self.count = index + 1;
-                    self.end = offset;
-                }
-                Some(Element::Control(control)) => {
-                    self.control = Some((control, offset));
-                    break;
-                }
-                None => break,
+    fn read(
+        elements: &'a [u8],
+        from: usize,
+        chain: &mut Chain,
+        hashes: &mut [u32; RUN_RECORDS],
+    ) -> Option<Self> {
+        let mut end = from;
+        let piece = layout::next_piece(elements, &mut end, RUN_RECORDS)?;
+        if let Piece::Run(run) = &piece
+            && chain.wants_keys()
+        {
+            let count = run.len();
+            for (place, hash) in hashes.iter_mut().zip(run.key_hashes()) {
+                *place = hash;
             }
+            chain.on_keys_ahead(&hashes[..count.min(RUN_RECORDS)]);
         }
-    }
-
-    fn key_hashes(&self) -> &[u32] {
-        &self.key_hashes[..self.count]
-    }
-
-    fn records(&self) -> impl Iterator<Item = (&RecordRef<'a>, usize)> {
-        let ends = self.ends[..self.count].iter().copied();
-        self.records[..self.count].iter().zip(ends)
-    }
-
-    /// The buffer is at its end.
-    fn is_last(&self) -> bool {
-        self.count < KEYS_AHEAD && self.control.is_none()
+        Some(Self(piece, end))
     }
 }
 
@@ -436,30 +400,45 @@ impl Subtask {
             took = true;
             let (mut ended, mut stopped) = (false, false);
             let elements = buffer.as_slice();
-            let mut ahead = Ahead::new();
-            while !stopped {
-                ahead.read(elements, offset);
-                self.chain.on_keys_ahead(ahead.key_hashes());
-                offset = ahead.end;
-                for (record, end) in ahead.records() {
-                    self.chain.on_record(record)?;
-                    if self.chain.is_blocked() {
-                        (stopped, offset) = (true, end);
-                        break;
+            let mut hashes = [0; RUN_RECORDS];
+            let mut next = Next::read(elements, offset, &mut self.chain, &mut hashes);
+            while let Some(Next(piece, end)) = next {
+                // Keys of what follows are announced while this is worked on.
+                next = Next::read(elements, end, &mut self.chain, &mut hashes);
+                match piece {
+                    Piece::Run(run) if self.chain.takes_runs() => {
+                        self.chain.on_run(&run)?;
+                        offset = end;
+                        stopped = self.chain.is_blocked();
                     }
-                }
-                if stopped || ahead.is_last() {
-                    break;
-                }
-                if let Some((control, end)) = ahead.control {
-                    offset = end;
-                    ended = gate.on_control(channel, control, &mut self.signals)?;
-                    while let Some(signal) = self.signals.pop_front() {
-                        stopped = self.chain.on_signal(signal)? == Progress::Blocked;
-                        if stopped {
-                            break;
+                    Piece::Run(run) => {
+                        for record in run.records() {
+                            self.chain.on_record(&record)?;
+                            offset += run.stride();
+                            stopped = self.chain.is_blocked();
+                            if stopped {
+                                break;
+                            }
                         }
                     }
+                    Piece::Record(record) => {
+                        self.chain.on_record(&record)?;
+                        offset = end;
+                        stopped = self.chain.is_blocked();
+                    }
+                    Piece::Control(control) => {
+                        offset = end;
+                        ended = gate.on_control(channel, control, &mut self.signals)?;
+                        while let Some(signal) = self.signals.pop_front() {
+                            stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                            if stopped {
+                                break;
+                            }
+                        }
+                    }
+                }
+                if stopped {
+                    break;
                 }
             }
             let left = offset < elements.len();

@@ -12,6 +12,7 @@
 use std::os::fd::RawFd;
 
 use ringflow_dataplane::error::Result as DataResult;
+use ringflow_dataplane::limits::RUN_RECORDS;
 use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_dataplane::source::pace::{DueTimes, Pace};
@@ -20,6 +21,9 @@ use ringflow_dataplane::source::{SourceFactory, SourceOutput, SourceProgress, So
 use super::SumArgs;
 use crate::jobs::reading::Reading;
 use crate::prelude::*;
+
+/// Bytes of a reading.
+const SIZE: usize = size_of::<Reading>();
 
 /// The stream of readings of one job.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +80,7 @@ impl SourceFactory for Readings {
             readings: *self,
             next,
             step,
+            made: Vec::with_capacity(RUN_RECORDS * SIZE),
             measured_from_ns: 0,
             due: DueTimes::new(&Pace::new(self.rate, 0), next, step),
             start_ns: 0,
@@ -91,6 +96,8 @@ struct Reader {
     readings: Readings,
     next: u64,
     step: u64,
+    /// Readings on their way out.
+    made: Vec<u8>,
     /// Set on the core: the schedule starts when the reader does.
     due: DueTimes,
     start_ns: u64,
@@ -98,6 +105,20 @@ struct Reader {
 }
 
 impl Reader {
+    /// Makes the next `count` readings, fewer at the end; says how many.
+    fn make(&mut self, count: usize) -> usize {
+        self.made.clear();
+        for made in 0..count {
+            if self.next >= self.readings.total {
+                return made;
+            }
+            let reading = self.readings.reading(self.next);
+            self.made.extend_from_slice(reading.as_bytes());
+            self.next = self.next.saturating_add(self.step);
+        }
+        count
+    }
+
     /// Emits what there is room for; the first of a poll stands for all, since none was due at a time of its own.
     fn poll_unpaced(
         &mut self,
@@ -106,16 +127,18 @@ impl Reader {
     ) -> DataResult<SourceProgress> {
         let measured = output.now_ns() >= self.measured_from_ns;
         let mut origin_ns = if measured { output.wall_ns() } else { 0 };
-        for _ in 0..records_max {
+        let mut emitted = 0;
+        while emitted < records_max {
             if self.next >= self.readings.total {
                 return Ok(SourceProgress::Finished);
             }
             if output.is_blocked() {
                 break;
             }
-            let reading = self.readings.reading(self.next);
-            output.emit(0, reading.as_bytes(), EventTime::NONE, origin_ns)?;
-            self.next = self.next.saturating_add(self.step);
+            // The measured one goes alone: what passes together has one origin.
+            let count = if origin_ns == 0 { RUN_RECORDS } else { 1 };
+            emitted += self.make(count.min(records_max - emitted));
+            output.emit_run(0, &self.made, SIZE, EventTime::NONE, origin_ns)?;
             origin_ns = 0;
         }
         Ok(SourceProgress::More)

@@ -353,6 +353,11 @@ where
         Ok(())
     }
 
+    /// It emits with watermarks only.
+    fn takes_runs(&self) -> bool {
+        true
+    }
+
     fn on_record(&mut self, record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
         if record.timestamp == EventTime::NONE {
             return Err(Error::operator(
