@@ -37,6 +37,14 @@ enum Owner {
     Heap,
 }
 
+/// A watermark, idleness, or one and then the other, with nothing behind.
+#[derive(Debug, Clone, Copy)]
+struct Trailing {
+    start: usize,
+    /// Start and kind of the last element.
+    last: (usize, Kind),
+}
+
 /// A block of bytes with whole elements in it. Going out of scope, it returns to its pool, from any core.
 pub struct Buffer {
     memory: Memory,
@@ -45,8 +53,8 @@ pub struct Buffer {
     owner: Owner,
     bytes: usize,
     records: u32,
-    /// Start and kind of the last element, if it is a watermark or idleness: the next one may replace it.
-    trailing_watermark: Option<(usize, Kind)>,
+    /// The watermark and idleness at the end: the next ones may replace them.
+    trailing: Option<Trailing>,
 }
 
 impl fmt::Debug for Buffer {
@@ -69,7 +77,7 @@ impl Buffer {
             owner,
             bytes: 0,
             records: 0,
-            trailing_watermark: None,
+            trailing: None,
         }
     }
 
@@ -127,7 +135,7 @@ impl Buffer {
     }
 
     /// The whole storage, to write elements or to receive into; it does not move while the buffer does.
-    pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
+    pub fn storage_mut(&mut self) -> &mut [u8] {
         self.memory.bytes_mut()
     }
 
@@ -158,27 +166,29 @@ impl Buffer {
         layout::write_record(space, record, key_hash);
         self.bytes = at + bytes;
         self.records += 1;
-        self.trailing_watermark = None;
+        self.trailing = None;
         true
     }
 
-    /// Appends a control element; false when it does not fit. A watermark replaces one that directly precedes it, and
-    /// idleness is replaced by whatever follows; but idleness never hides a watermark that was not read yet.
+    /// Appends a control element; false when it does not fit. A watermark replaces the one before it, with idleness that came
+    /// between, and idleness replaces idleness; but idleness never hides a watermark that was not read yet. So however many
+    /// follow each other, two are left.
     pub fn push_control(&mut self, control: Control) -> bool {
         let (encoded, length, kind) = layout::encode_control(control);
-        let replaces = match (self.trailing_watermark, kind) {
-            (Some((start, _)), Kind::Watermark) | (Some((start, Kind::Idle)), Kind::Idle) => {
-                Some(start)
-            }
-            _ => None,
+        let start = match (self.trailing, kind) {
+            (Some(trailing), Kind::Watermark) => trailing.start,
+            (Some(trailing), Kind::Idle) if trailing.last.1 == Kind::Idle => trailing.last.0,
+            _ => self.bytes,
         };
-        let start = replaces.unwrap_or(self.bytes);
         let Some(space) = self.space(start, length) else {
             return false;
         };
         space.copy_from_slice(&encoded[..length]);
         self.bytes = start + length;
-        self.trailing_watermark = (kind != Kind::EndOfInput).then_some((start, kind));
+        self.trailing = (kind != Kind::EndOfInput).then(|| Trailing {
+            start: self.trailing.map_or(start, |trailing| trailing.start),
+            last: (start, kind),
+        });
         true
     }
 
@@ -197,7 +207,7 @@ impl Buffer {
         space.copy_from_slice(elements);
         self.bytes = at + elements.len();
         self.records += records;
-        self.trailing_watermark = None;
+        self.trailing = None;
         true
     }
 }

@@ -37,10 +37,10 @@ fn elements_come_back_in_order_and_watermarks_coalesce() {
     let scanned = layout::scan(buffer.as_slice()).expect("written by us");
     assert_eq!(
         (scanned.bytes, scanned.records, scanned.controls),
-        (buffer.bytes(), 1, 3)
+        (buffer.bytes(), 1, 2)
     );
     let (elements, end) = elements(buffer.as_slice());
-    assert_eq!((elements.len(), end), (4, buffer.bytes()));
+    assert_eq!((elements.len(), end), (3, buffer.bytes()));
     let Element::Record(first) = elements[0] else {
         panic!("a record first")
     };
@@ -53,7 +53,7 @@ fn elements_come_back_in_order_and_watermarks_coalesce() {
         ),
         (&b"abc"[..], EventTime(5), 77, 9)
     );
-    let controls = [at(5), at(6), Control::EndOfInput];
+    let controls = [at(6), Control::EndOfInput];
     for (element, expected) in elements[1..].iter().zip(controls) {
         assert!(matches!(element, Element::Control(control) if *control == expected));
     }
@@ -155,5 +155,24 @@ proptest! {
         prop_assert!(whole.bytes <= cut.len());
         prop_assert_eq!(elements(&cut[..whole.bytes]).0.len(), whole.records as usize);
         prop_assert!(layout::next_element(cut, &mut whole.bytes.clone()).is_none());
+    }
+}
+
+#[test]
+fn watermarks_and_idleness_in_turn_take_no_room() {
+    let mut buffer = Buffer::exactly(64);
+    let control = |watermark| Control::Watermark {
+        watermark,
+        origin_ns: 0,
+    };
+    for time in 0..1_000 {
+        assert!(buffer.push_control(control(Watermark::At(EventTime(time)))));
+        assert!(buffer.push_control(control(Watermark::Idle)));
+    }
+    let (elements, _) = elements(buffer.as_slice());
+    let expected = [Watermark::At(EventTime(999)), Watermark::Idle].map(control);
+    assert_eq!(elements.len(), 2);
+    for (element, expected) in elements.iter().zip(expected) {
+        assert!(matches!(element, Element::Control(control) if *control == expected));
     }
 }
