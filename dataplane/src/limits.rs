@@ -36,9 +36,14 @@ pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
 /// Credit is given back in so many steps of a window, so that credit frames stay rare.
 pub const CREDIT_STEPS: u32 = 4;
 
-/// Blocks of one remote channel that wait where the kernel put them. What comes behind them is copied together, so that a
-/// consumer that stands still pins its credit and these, however small the pieces were that its data came in.
+/// Blocks of one remote channel that may wait where the kernel put them, beyond what its credit pays for, however small the
+/// pieces were that its data came in. What comes behind them is copied together.
 pub const IN_PLACE_MAX: u32 = ringflow_schemas::network::PINNED_BLOCKS_MAX;
+
+/// Share of a block that a channel's blocks in place must use on average before it may have another: 8 of 9. Then credit c
+/// pins at most 1 + 9/8 c blocks, and what is copied of it fills one more: 20 for 16, 11 for 8, 7 for 4, within the
+/// c + min(c, 4) + 1 of the network arithmetic.
+pub const IN_PLACE_SHARE: (usize, usize) = (8, 9);
 
 /// Blocks that each core keeps ready for the kernel to receive into: 1 MiB, about what a core reads in one sweep.
 #[allow(clippy::cast_possible_truncation, reason = "32")]

@@ -106,8 +106,13 @@ impl Departures {
     /// All its bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let frames = self.frames.iter().map(|(buffer, _)| buffer.piece().len());
-        self.control.len() + frames.sum::<usize>()
+        self.pieces().map(<[u8]>::len).sum()
+    }
+
+    /// What leaves, in order, some of it perhaps empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.frames.iter().map(|(buffer, _)| buffer.piece());
+        std::iter::once(self.control.as_slice()).chain(frames)
     }
 
     /// All of it is with the kernel: buffers go back to their pool.
@@ -142,7 +147,8 @@ pub struct Connection {
 impl Connection {
     /// A connection that has shaken hands. `peer` names the other core in messages; `dirty` is the core's list of connections
     /// with something to do.
-    pub(super) fn new(
+    #[must_use]
+    pub fn new(
         id: ConnectionId,
         direction: Direction,
         peer: String,
@@ -441,7 +447,8 @@ impl Connection {
             let (taken, joined) = self.join(bytes)?;
             at = taken;
             if let Some(is_record) = joined {
-                receiver.append_joined(&self.cut, is_record, last && at == bytes.len(), &self.pool);
+                let ends = last && at == bytes.len();
+                receiver.append_joined(&self.cut, is_record, ends, &self.pool)?;
                 self.cut.clear();
             }
         }
@@ -450,7 +457,7 @@ impl Connection {
         if scanned.bytes > 0 {
             let elements = range.start + at..range.start + whole;
             let ends = last && whole == bytes.len();
-            receiver.append(block, elements, scanned.records, ends, &self.pool);
+            receiver.append(block, elements, scanned.records, ends, &self.pool)?;
         }
         self.cut.extend_from_slice(&bytes[whole..]);
         if last && !self.cut.is_empty() {
@@ -496,7 +503,7 @@ impl Connection {
             return Err("records in a control frame".to_owned());
         }
         if let Some(receiver) = self.receiver(channel) {
-            receiver.append_free(&elements);
+            receiver.append_free(&elements)?;
         }
         recycle_cut(&mut self.cut, elements);
         Ok(())
@@ -601,5 +608,7 @@ fn recycle_cut(place: &mut Vec<u8>, mut bytes: Vec<u8>) {
     *place = bytes;
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

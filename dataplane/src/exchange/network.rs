@@ -75,11 +75,8 @@ impl Outbox {
 
     /// Points the message at what has not been sent yet.
     fn aim(&mut self) -> *const libc::msghdr {
-        let control = std::iter::once(self.departures.control.as_slice());
-        let frames = self.departures.frames.iter();
-        let pieces = control.chain(frames.map(|(buffer, _)| buffer.piece()));
         let (mut skip, mut used) = (self.sent, 0);
-        for piece in pieces {
+        for piece in self.departures.pieces() {
             let skipped = skip.min(piece.len());
             skip -= skipped;
             let rest = &piece[skipped..];

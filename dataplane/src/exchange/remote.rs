@@ -14,13 +14,13 @@ use std::rc::Rc;
 
 use crate::batch::layout;
 use crate::batch::{Buffer, BufferPool, InputBuffer, Received};
-use crate::element::Element;
+use crate::element::{Control, Element};
 use crate::exchange::frame::Frame;
-use crate::limits::{CREDIT_STEPS, FREE_BUFFER_BYTES, IN_PLACE_MAX};
+use crate::limits::{CREDIT_STEPS, ELEMENT_HEADER_BYTES, FREE_BUFFER_BYTES, IN_PLACE_MAX, IN_PLACE_SHARE};
 use crate::runtime::core::ConnectionId;
 
 /// Connections of a core that have something to do. Shared by the core's connections.
-pub(super) type Dirty = Rc<RefCell<Vec<ConnectionId>>>;
+pub type Dirty = Rc<RefCell<Vec<ConnectionId>>>;
 
 /// What channels and their connection share on the core.
 #[derive(Debug)]
@@ -229,10 +229,15 @@ pub struct RemoteReceiver {
     /// Frames that the producer may have sent and the consumer not read.
     pub(super) credit: u32,
     queue: RefCell<VecDeque<Waiting>>,
-    /// Blocks in the queue that are where the kernel put them.
+    /// Blocks in the queue that are where the kernel put them, and bytes of elements in them.
     in_place: Cell<u32>,
+    in_place_bytes: Cell<usize>,
     /// Bytes of elements that were copied on arrival, in all.
     copied: Cell<u64>,
+    /// The frame that is coming in has begun a block of its own to be copied to, which waits at the end of the queue.
+    began: Cell<bool>,
+    /// The end of input came in a frame that cost no credit.
+    ended: Cell<bool>,
     /// Data frames taken from the queue whose credit has not gone back.
     pub(super) owed: Cell<u32>,
     /// Set when the producer has opened the channel.
@@ -247,7 +252,10 @@ impl RemoteReceiver {
             credit,
             queue: RefCell::default(),
             in_place: Cell::new(0),
+            in_place_bytes: Cell::new(0),
             copied: Cell::new(0),
+            began: Cell::new(false),
+            ended: Cell::new(false),
             owed: Cell::new(0),
             link: RefCell::default(),
         }
@@ -258,6 +266,13 @@ impl RemoteReceiver {
     pub fn pop(&self) -> Option<InputBuffer> {
         let mut queue = self.queue.borrow_mut();
         let waiting = queue.pop_front()?;
+        if queue.is_empty() {
+            self.began.set(false);
+        }
+        if let InputBuffer::Received(received) = &waiting.buffer {
+            self.in_place_bytes
+                .set(self.in_place_bytes.get() - received.bytes());
+        }
         if waiting.pins {
             match queue.front_mut() {
                 // The next piece is in the same block, which stays pinned.
@@ -281,6 +296,9 @@ impl RemoteReceiver {
     }
 
     /// Appends whole elements of a data frame, at `range` of the block that the kernel filled. `ends`: the frame ends here.
+    ///
+    /// # Errors
+    /// As [`RemoteReceiver::append_copy`].
     pub(super) fn append(
         &self,
         block: &Rc<Buffer>,
@@ -288,17 +306,19 @@ impl RemoteReceiver {
         records: u32,
         ends: bool,
         pool: &BufferPool,
-    ) {
+    ) -> Result<(), String> {
         let mut queue = self.queue.borrow_mut();
         let pinned = same_block(queue.back().and_then(Waiting::block), Some(block));
+        // A frame that has begun a block stays in it: so it takes one at most, however its pieces and the reads take turns.
+        if self.began.get() || !(pinned || self.may_pin()) {
+            drop(queue);
+            return self.append_copy(&block.storage()[range], records, ends, pool);
+        }
         if !pinned {
-            if self.in_place.get() >= self.credit.min(IN_PLACE_MAX) {
-                drop(queue);
-                self.append_copy(&block.storage()[range], records, ends, pool);
-                return;
-            }
             self.in_place.set(self.in_place.get() + 1);
         }
+        self.in_place_bytes
+            .set(self.in_place_bytes.get() + range.len());
         let received = Received::new(Rc::clone(block), range, records);
         queue.push_back(Waiting {
             buffer: InputBuffer::Received(received),
@@ -306,16 +326,31 @@ impl RemoteReceiver {
             free: false,
             pins: !pinned,
         });
+        Ok(())
+    }
+
+    /// Another block may stay where the kernel put it: the first always, more as long as those here are full on average. What
+    /// full blocks hold was paid for by credit; so in all they are no more than credit and [`IN_PLACE_MAX`] allow.
+    fn may_pin(&self) -> bool {
+        let blocks = self.in_place.get();
+        if self.credit < IN_PLACE_MAX {
+            return blocks < self.credit;
+        }
+        let (share, of) = IN_PLACE_SHARE;
+        blocks as usize * BUFFER_BYTES * share <= self.in_place_bytes.get() * of
     }
 
     /// Appends a copy of whole elements, densely: behind what was copied before, as long as the buffer has room.
+    ///
+    /// # Errors
+    /// The frame is larger than a buffer and more than one record, which no producer sends.
     pub(super) fn append_copy(
         &self,
         mut elements: &[u8],
         mut records: u32,
         ends: bool,
         pool: &BufferPool,
-    ) {
+    ) -> Result<(), String> {
         self.copied.set(self.copied.get() + elements.len() as u64);
         let mut queue = self.queue.borrow_mut();
         while !elements.is_empty() {
@@ -332,29 +367,53 @@ impl RemoteReceiver {
                     continue;
                 }
             }
-            // An element larger than a block gets memory of its own.
-            let first = layout::first_bytes(elements);
+            let fresh = self.begin(layout::first_bytes(elements), pool)?;
             queue.push_back(Waiting {
-                buffer: InputBuffer::Owned(pool.take_or_heap(first)),
+                buffer: InputBuffer::Owned(fresh),
                 frames: 0,
                 free: false,
                 pins: false,
             });
         }
         debug_assert_eq!(records, 0, "all records were appended");
-        if ends && let Some(last) = queue.back_mut() {
-            last.frames += 1;
+        self.on_appended(&mut queue, ends);
+        Ok(())
+    }
+
+    /// A buffer to copy to, for an element of `bytes`. One that was written to memory of its own gets such memory again; all
+    /// else of a frame fits one block.
+    fn begin(&self, bytes: usize, pool: &BufferPool) -> Result<Buffer, String> {
+        // Its producer reckoned with the largest head, which left room for so much behind it.
+        if bytes + ELEMENT_HEADER_BYTES - layout::HEAD > Buffer::CAPACITY {
+            return Ok(Buffer::exactly(bytes));
+        }
+        if self.began.replace(true) {
+            return Err("its frame is larger than a buffer, and not for one record".to_owned());
+        }
+        Ok(pool.take_or_heap(bytes))
+    }
+
+    /// The last element in the queue is of a data frame, which may end with it.
+    fn on_appended(&self, queue: &mut VecDeque<Waiting>, ends: bool) {
+        if ends {
+            self.began.set(false);
+            if let Some(last) = queue.back_mut() {
+                last.frames += 1;
+            }
         }
     }
 
     /// Appends one element that two blocks had parts of.
+    ///
+    /// # Errors
+    /// As [`RemoteReceiver::append_copy`].
     pub(super) fn append_joined(
         &self,
         element: &[u8],
         is_record: bool,
         ends: bool,
         pool: &BufferPool,
-    ) {
+    ) -> Result<(), String> {
         let records = u32::from(is_record);
         self.copied.set(self.copied.get() + element.len() as u64);
         let mut queue = self.queue.borrow_mut();
@@ -368,10 +427,11 @@ impl RemoteReceiver {
         };
         if !joined {
             // One that is read soon needs no block; where many wait, they share blocks.
-            let mut buffer = if queue.len() < IN_PLACE_MAX as usize {
+            let soon = queue.len() < IN_PLACE_MAX as usize && !self.began.get();
+            let mut buffer = if soon {
                 Buffer::exactly(element.len())
             } else {
-                pool.take_or_heap(element.len())
+                self.begin(element.len(), pool)?
             };
             let fits = buffer.append(element, records);
             debug_assert!(fits, "the buffer was made for this element");
@@ -382,17 +442,22 @@ impl RemoteReceiver {
                 pins: false,
             });
         }
-        if ends && let Some(last) = queue.back_mut() {
-            last.frames += 1;
-        }
+        self.on_appended(&mut queue, ends);
+        Ok(())
     }
 
     /// Appends control elements of a frame that cost no credit. Behind other such elements they join them, where watermarks
     /// replace each other: what waits without credit stays small however many come.
-    pub(super) fn append_free(&self, elements: &[u8]) {
+    ///
+    /// # Errors
+    /// Something follows the end of input, which no producer sends.
+    pub(super) fn append_free(&self, elements: &[u8]) -> Result<(), String> {
         let mut queue = self.queue.borrow_mut();
         let mut offset = 0;
         while let Some(Element::Control(control)) = layout::next_element(elements, &mut offset) {
+            if self.ended.replace(control == Control::EndOfInput) {
+                return Err(format!("{control:?} behind the end of its input"));
+            }
             if let Some(Waiting {
                 buffer: InputBuffer::Owned(last),
                 free: true,
@@ -412,6 +477,7 @@ impl RemoteReceiver {
                 pins: false,
             });
         }
+        Ok(())
     }
 
     /// Bytes of elements that were copied on arrival, in all: those cut in two, and those that found their consumer behind.
@@ -424,6 +490,20 @@ impl RemoteReceiver {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.borrow().is_empty()
+    }
+
+    /// Bytes of memory that wait: data, and control elements of frames that cost no credit.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> (usize, usize) {
+        let (mut data, mut free) = (0, 0);
+        for waiting in self.queue.borrow().iter() {
+            let bytes = match &waiting.buffer {
+                InputBuffer::Owned(buffer) => buffer.storage().len(),
+                InputBuffer::Received(_) => waiting.buffer.bytes(),
+            };
+            *(if waiting.free { &mut free } else { &mut data }) += bytes;
+        }
+        (data, free)
     }
 
     /// Why the connection ended, if it did.

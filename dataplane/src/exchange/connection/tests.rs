@@ -403,6 +403,81 @@ fn channels_come_and_go_without_leaving_anything_behind() {
     }
 }
 
+#[test]
+fn a_frame_takes_one_block_however_reads_and_pieces_take_turns() {
+    // Found by fuzzing: read in the middle of a frame, its pieces alternated between places and a block each.
+    let mut ends = Ends::new(3_000);
+    ends.credit = 2;
+    let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+    ends.settle();
+    while sender.push(full_buffer(3)).is_ok() {}
+    let mut notices = Vec::new();
+    for chunk in take(&mut ends.out).chunks(3_000) {
+        let mut block = ends.into.pool.take_or_heap(0);
+        block.storage_mut()[..chunk.len()].copy_from_slice(chunk);
+        let block = Rc::new(block);
+        assert_eq!(
+            ends.into.on_bytes(&block, 0..chunk.len(), &mut notices),
+            Ok(())
+        );
+        drop((block, ends.receivers[0].pop()));
+        let used = ends.into.pool.used();
+        assert!(used <= 2 + 2 + 1, "{used} buffers held");
+    }
+}
+
+/// A consumer with one open channel, and what it says to `frames` of that channel.
+fn told(frames: &[(Buffer, bool)]) -> Option<Rc<str>> {
+    let mut into = connection(Direction::Incoming, "core 3 of tm-9");
+    let opening = Frame::OpenChannel { channel: 0 }.encode();
+    deliver(
+        &mut into,
+        &[&opening[..], &key(0).encode()].concat(),
+        BUFFER_BYTES,
+    );
+    let receiver = Rc::new(RemoteReceiver::new(CHANNEL_CREDIT));
+    into.claim(0, &receiver);
+    for (sequence, (buffer, free)) in frames.iter().enumerate() {
+        let frame = Frame::Elements {
+            channel: 0,
+            sequence: sequence as u64,
+            payload_bytes: buffer.bytes(),
+            free: *free,
+            backlog: 0,
+        };
+        deliver(
+            &mut into,
+            &[&frame.encode()[..], buffer.as_slice()].concat(),
+            BUFFER_BYTES,
+        );
+    }
+    into.broken()
+}
+
+#[test]
+fn a_frame_of_many_records_larger_than_a_buffer_ends_the_connection() {
+    let mut large = Buffer::on_heap(20 * BUFFER_BYTES);
+    while large.push_record(&record(&[1; 1000]), 0) {}
+    let why = told(&[(large, false)]).expect("it would take 20 buffers for one credit");
+    assert!(why.contains("larger than a buffer"), "{why}");
+    let mut alone = Buffer::on_heap(3 * BUFFER_BYTES);
+    assert!(alone.push_record(&record(&vec![1; 3 * BUFFER_BYTES - 64]), 0));
+    assert!(alone.push_control(Control::EndOfInput));
+    assert_eq!(told(&[(alone, false)]), None);
+}
+
+#[test]
+fn control_elements_behind_the_end_of_input_end_the_connection() {
+    let end = || {
+        let mut buffer = Buffer::exactly(64);
+        assert!(buffer.push_control(Control::EndOfInput));
+        (buffer, true)
+    };
+    assert_eq!(told(&[end()]), None);
+    let why = told(&[end(), end()]).expect("without credit, and without an end");
+    assert!(why.contains("behind the end of its input"), "{why}");
+}
+
 proptest! {
     /// Records of any sizes, cut anywhere, arrive whole and in order, whenever the consumer reads.
     #[test]
