@@ -406,23 +406,27 @@ fn channels_come_and_go_without_leaving_anything_behind() {
 #[test]
 fn a_frame_takes_one_block_however_reads_and_pieces_take_turns() {
     // Found by fuzzing: read in the middle of a frame, its pieces alternated between places and a block each.
-    let mut ends = Ends::new(3_000);
-    ends.credit = 2;
-    let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
-    ends.settle();
-    while sender.push(full_buffer(3)).is_ok() {}
-    let mut notices = Vec::new();
-    for chunk in take(&mut ends.out).chunks(3_000) {
-        let mut block = ends.into.pool.take_or_heap(0);
-        block.storage_mut()[..chunk.len()].copy_from_slice(chunk);
-        let block = Rc::new(block);
-        assert_eq!(
-            ends.into.on_bytes(&block, 0..chunk.len(), &mut notices),
-            Ok(())
-        );
-        drop((block, ends.receivers[0].pop()));
-        let used = ends.into.pool.used();
-        assert!(used <= 2 + 2 + 1, "{used} buffers held");
+    let schedules = (2..80).flat_map(|start| (1..8).map(move |every| (start, every)));
+    for (start, every) in schedules {
+        let mut ends = Ends::new(BUFFER_BYTES);
+        ends.credit = 4;
+        let sender = ends.out.open(&key(0), CHANNEL_BUFFERS);
+        ends.settle();
+        while sender.push(full_buffer(3)).is_ok() {}
+        let mut notices = Vec::new();
+        for (number, chunk) in take(&mut ends.out).chunks(1_448).enumerate() {
+            let mut block = ends.into.pool.take_or_heap(0);
+            block.storage_mut()[..chunk.len()].copy_from_slice(chunk);
+            let result = ends
+                .into
+                .on_bytes(&Rc::new(block), 0..chunk.len(), &mut notices);
+            assert_eq!(result, Ok(()));
+            if number > start && number % every == 0 {
+                drop(ends.receivers[0].pop());
+            }
+            let used = ends.into.pool.used();
+            assert!(used <= 4 + 4 + 1, "{used} buffers held");
+        }
     }
 }
 
