@@ -1,0 +1,154 @@
+//! Keys: which consumer, which pane, which entry.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput};
+use ringflow_dataplane::exchange::partitioner::{KeyHash, Partitioner};
+use ringflow_dataplane::operator::Operator;
+use ringflow_dataplane::operator::chain::Output;
+use ringflow_dataplane::operator::stateless::Collector;
+use ringflow_dataplane::operator::window::assigner::SlidingWindows;
+use ringflow_dataplane::operator::window::{Count, TimeWindow, WindowOperator, WindowResult};
+use ringflow_dataplane::record::{EventTime, RecordRef, Row};
+use ringflow_dataplane::state::table::Entry;
+use ringflow_dataplane::state::{KeyBeside, KeyedState};
+use ringflow_schemas::graph::Partitioner as Kind;
+use ringflow_schemas::key_group;
+
+/// Steps through keys in an order that no prefetcher knows: 48271 is prime to the counts used here.
+struct Keys {
+    next: u64,
+    count: u64,
+}
+
+impl Keys {
+    fn take(&mut self) -> u64 {
+        self.next = (self.next + 48_271) % self.count;
+        self.next
+    }
+}
+
+fn hash(key: u64) -> u32 {
+    key_group::spread(key_group::hash_code_u64(key))
+}
+
+fn record(bytes: &[u8], time: i64) -> RecordRef<'_> {
+    RecordRef {
+        bytes,
+        timestamp: EventTime(time),
+        key_hash: 0,
+        origin_ns: 0,
+    }
+}
+
+fn first_word(bytes: &[u8]) -> u64 {
+    bytes
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+pub(super) fn partitioner(c: &mut Criterion) {
+    let mut group = c.benchmark_group("partitioner");
+    group.throughput(Throughput::Elements(1));
+    let key_hash: KeyHash = Arc::new(|bytes| hash(first_word(bytes)));
+    for (name, kind, channels) in [
+        ("hash_to_1", Kind::Hash, 1),
+        ("hash_to_8", Kind::Hash, 8),
+        ("rebalance_to_8", Kind::Rebalance, 8),
+    ] {
+        let made = Partitioner::new(kind, channels, 128, Some(Arc::clone(&key_hash)), 0);
+        let mut partitioner = made.expect("a legal edge");
+        let mut keys = Keys {
+            next: 0,
+            count: 1_000,
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let bytes = keys.take().to_le_bytes();
+                partitioner.select(&record(black_box(&bytes), 0), channels)
+            });
+        });
+    }
+    let mut keys = Keys {
+        next: 0,
+        count: 1_000,
+    };
+    group.bench_function("floor_hash_alone", |bencher| {
+        bencher.iter(|| hash(black_box(keys.take())));
+    });
+    group.finish();
+}
+
+pub(super) fn window_pane(c: &mut Criterion) {
+    let mut group = c.benchmark_group("window_pane");
+    group.throughput(Throughput::Elements(1));
+    let windows = SlidingWindows::new(Duration::from_secs(10), Duration::from_secs(2), 0);
+    let mut operator = WindowOperator::<WindowResult<u64, u64>, u64, _, _, _, _>::new(
+        windows.expect("legal windows"),
+        |row: Row<'_, WindowResult<u64, u64>>| *row.key(),
+        Count,
+        |key: &u64, count: u64, window, out: &mut Collector<'_, WindowResult<u64, u64>>| {
+            out.collect_window_result(key, &count, window);
+        },
+    );
+    let (mut output, mut keys) = (
+        Output::End,
+        Keys {
+            next: 0,
+            count: 1_000,
+        },
+    );
+    let mut bytes = Vec::new();
+    group.bench_function("on_record_1000_keys", |bencher| {
+        bencher.iter(|| {
+            bytes.clear();
+            WindowResult::encode(&keys.take(), &1u64, TimeWindow::new(0, 1), &mut bytes);
+            operator
+                .on_record(&record(black_box(&bytes), 1_000), &mut output)
+                .is_ok()
+        });
+    });
+    let (mut counts, mut keys) = (
+        HashMap::new(),
+        Keys {
+            next: 0,
+            count: 1_000,
+        },
+    );
+    group.bench_function("floor_hash_map_1000_keys", |bencher| {
+        bencher.iter(|| *counts.entry(black_box(keys.take())).or_insert(0u64) += 1);
+    });
+    group.finish();
+}
+
+pub(super) fn state_table(c: &mut Criterion) {
+    const COUNT: u64 = 100_000;
+    let mut group = c.benchmark_group("state_table");
+    group.throughput(Throughput::Elements(1));
+    let mut state = KeyedState::new(0, 1, 128, KeyBeside::<u64>::default());
+    let mut keys = Keys {
+        next: 0,
+        count: COUNT,
+    };
+    let mut add = |key: u64| match state.entry(hash(key), &key) {
+        Ok(Entry::Occupied(entry)) => entry.1 += 1,
+        Ok(Entry::Vacant(place)) => place.insert((key, 0u64)).1 = 1,
+        Err(error) => panic!("all key groups are here: {error}"),
+    };
+    (0..COUNT).for_each(&mut add);
+    group.bench_function("update_100000_keys", |bencher| {
+        bencher.iter(|| add(black_box(keys.take())));
+    });
+    let mut map: HashMap<u64, u64> = (0..COUNT).map(|key| (key, 0)).collect();
+    let mut keys = Keys {
+        next: 0,
+        count: COUNT,
+    };
+    group.bench_function("floor_hash_map_100000_keys", |bencher| {
+        bencher.iter(|| *map.entry(black_box(keys.take())).or_default() += 1);
+    });
+    group.finish();
+}
