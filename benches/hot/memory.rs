@@ -111,20 +111,20 @@ fn across(count: u64) {
             while seen < count {
                 match consumer.pop() {
                     Some(value) => seen = black_box(value) + 1,
-                    None => std::hint::spin_loop(),
+                    None => std::thread::yield_now(),
                 }
             }
         });
         for value in 0..count {
             while producer.push(value).is_err() {
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
         }
     });
 }
 
 pub(super) fn ring(c: &mut Criterion) {
-    const VALUES: u64 = 100_000;
+    const VALUES: u64 = 20_000;
     let mut group = c.benchmark_group("ring");
     let (mut producer, mut consumer) = make_ring::<u64>(CHANNEL_BUFFERS);
     group.throughput(Throughput::Elements(1));
