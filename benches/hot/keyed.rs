@@ -53,7 +53,7 @@ fn first_word(bytes: &[u8]) -> u64 {
 pub(super) fn partitioner(c: &mut Criterion) {
     let mut group = c.benchmark_group("partitioner");
     group.throughput(Throughput::Elements(1));
-    let key_hash: KeyHash = Arc::new(|bytes| hash(first_word(bytes)));
+    let key_hash: KeyHash = Arc::new(|bytes: &[u8]| hash(first_word(bytes)));
     for (name, kind, channels) in [
         ("hash_to_1", Kind::Hash, 1),
         ("hash_to_8", Kind::Hash, 8),

@@ -36,14 +36,9 @@ pub const FREE_BUFFER_BYTES: usize = 20 * ELEMENT_HEADER_BYTES;
 /// Credit is given back in so many steps of a window, so that credit frames stay rare.
 pub const CREDIT_STEPS: u32 = 4;
 
-/// Blocks of one remote channel that may wait where the kernel put them, beyond what its credit pays for, however small the
-/// pieces were that its data came in. What comes behind them is copied together.
+/// Blocks of one remote channel that may wait where the kernel put them, however little of its data is in each. What comes
+/// behind them is copied together.
 pub const IN_PLACE_MAX: u32 = ringflow_schemas::network::PINNED_BLOCKS_MAX;
-
-/// Share of a block that a channel's blocks in place must use on average before it may have another: 8 of 9. Then credit c
-/// pins at most 1 + 9/8 c blocks, and what is copied of it fills one more: 20 for 16, 11 for 8, 7 for 4, within the
-/// c + min(c, 4) + 1 of the network arithmetic.
-pub const IN_PLACE_SHARE: (usize, usize) = (8, 9);
 
 /// Blocks that each core keeps ready for the kernel to receive into: 1 MiB, about what a core reads in one sweep.
 #[allow(clippy::cast_possible_truncation, reason = "32")]
@@ -55,6 +50,9 @@ pub const SHUTDOWN_WAITS: usize = 500;
 /// Channels that may be open on one connection at a time: 256 subtasks here x 256 there. Beyond it the peer is at fault.
 pub const OPEN_CHANNELS_MAX: usize = 1 << 16;
 
+/// How soon a subtask looks again that is blocked by something outside, for which no bell rings.
+pub const BLOCKED_POLL_NS: u64 = 1_000_000;
+
 /// Records that one source poll may emit before other subtasks of the core get their turn.
 pub const SOURCE_POLL_RECORDS: usize = 512;
 
@@ -64,7 +62,7 @@ pub const GATE_TURN_BUFFERS: usize = 4;
 /// Records that pass through a chain in one call, and whose keys are announced together: enough for calls to cost nothing
 /// beside them and for cache misses to overlap (a core has 10 to 24 in flight), few enough that all of them stay in the
 /// nearest cache, and that what they make is less than a buffer for each consumer.
-pub const RUN_RECORDS: usize = 32;
+pub const RUN_RECORDS: usize = 64;
 
 /// Data frames gathered into one send, well below the kernel's limit of 1024 pieces.
 pub const SEND_FRAMES: usize = 16;

@@ -5,8 +5,8 @@
 //! subpartition (one consumer of one producing subtask), from the pool of the producing core, whatever the road
 //!     road filled on the road + 1 open + 1 waiting for room + 1 in the consumer's hands            = road + 3
 //! channel from another process, from the pool of the consuming core
-//!     credit announced frames + up to 4 blocks pinned in place until data is copied together + 1 being filled
-//!                                                                                = credit + min(credit, 4) + 1
+//!     credit announced frames + up to 16 blocks pinned in place, before data is copied together, + 1 in the consumer's hands
+//!                                                                                = credit + min(credit, 16) + 1
 //! ```
 //! Owns: sizes, [`NetworkLevel`], and the sums. The control plane decides with them, the data plane keeps within them.
 //! Invariant: a buffer never leaves its process, so what a job holds on a TaskManager is free again once the last of the
@@ -19,8 +19,9 @@ pub const BUFFER_BYTES: usize = 32 << 10;
 /// Buffers of each core that are always set aside for its receive ring: 32 x 32 KiB = 1 MiB.
 pub const RECEIVE_BUFFERS: u32 = 32;
 
-/// Blocks of one channel that may stay pinned where they arrived, partly filled, before arriving data is copied together.
-pub const PINNED_BLOCKS_MAX: u32 = 4;
+/// Blocks of one channel that may stay pinned where they arrived, partly filled, before arriving data is copied together. At 4
+/// a consumer that lagged behind had three quarters of its bytes copied.
+pub const PINNED_BLOCKS_MAX: u32 = 16;
 
 /// Buffers of a subpartition beside those on the road: 1 open, 1 waiting for room, 1 in the consumer's hands.
 const SUBPARTITION_EXTRA: u32 = 3;
@@ -156,7 +157,7 @@ mod tests {
             .iter()
             .map(|level| (level.subpartition_buffers(), level.remote_channel_buffers()))
             .collect();
-        assert_eq!(per_channel, [(11, 21), (7, 13), (5, 9), (4, 5)]);
+        assert_eq!(per_channel, [(11, 33), (7, 17), (5, 9), (4, 5)]);
         for level in NETWORK_LEVELS {
             assert_eq!(NetworkLevel::road_of(level.credit), level.road);
         }

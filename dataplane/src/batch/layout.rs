@@ -94,7 +94,7 @@ fn put(space: &mut [u8], at: &mut usize, value: u64) {
 }
 
 /// Copies short payloads without a call: structs are a few words.
-#[inline]
+#[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
         8 => to[..8].copy_from_slice(&from[..8]),
@@ -107,7 +107,7 @@ fn copy(to: &mut [u8], from: &[u8]) {
 }
 
 /// Writes a record at the start of `space`, which has [`record_bytes`] bytes.
-#[inline]
+#[inline(always)]
 #[allow(
     clippy::cast_possible_truncation,
     reason = "RECORD_BYTES_MAX < 2^28, checked where records enter"
@@ -295,6 +295,17 @@ pub struct Scanned {
     pub records: u32,
     /// Control elements among them.
     pub controls: u32,
+}
+
+impl Scanned {
+    /// Nothing but whole elements, of which `records` are records.
+    pub(crate) fn all(bytes: usize, records: u32) -> Self {
+        Self {
+            bytes,
+            records,
+            controls: 0,
+        }
+    }
 }
 
 /// Finds out how much of `bytes` is whole elements.

@@ -153,7 +153,7 @@ impl Buffer {
     }
 
     /// Appends a record; false when it does not fit.
-    #[inline]
+    #[inline(always)]
     pub fn push_record(&mut self, record: &RecordRef<'_>, key_hash: u32) -> bool {
         let bytes = layout::record_bytes(record);
         let at = self.bytes;

@@ -124,13 +124,14 @@ impl InputGate {
         self.valve.current()
     }
 
-    /// Fails when a channel's road has ended before the channel has.
+    /// Fails when a channel's road has ended before the channel has; `reading` is one of which a buffer is being read.
     ///
     /// # Errors
     /// [`Error::peer_lost`] naming the TaskManager.
-    pub fn check(&self) -> Result<()> {
-        for channel in &self.channels {
+    pub fn check(&self, reading: Option<usize>) -> Result<()> {
+        for (index, channel) in self.channels.iter().enumerate() {
             if !channel.ended
+                && reading != Some(index)
                 && channel.road.is_empty()
                 && let Some(why) = channel.road.broken()
             {

@@ -24,7 +24,7 @@ use crate::exchange::connection::{Connection, Departures, Direction, Notice};
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::receive_ring::{GROUP, ReceiveRing};
 use crate::exchange::remote::{Dirty, RemoteReceiver, SenderHandle};
-use crate::exchange::uring::{Completion, Features, Uring};
+use crate::exchange::uring::{Completion, Features, Uring, is_passing};
 use crate::limits::{RECEIVE_BUFFERS, SEND_FRAMES, SHUTDOWN_WAITS};
 use crate::runtime::core::ConnectionId;
 
@@ -261,15 +261,16 @@ impl Network {
             moved = true;
             self.reap();
         }
-        moved
+        moved || !self.lost.is_empty()
     }
 
     fn enter(&mut self) {
-        use std::io::ErrorKind::{Interrupted, ResourceBusy, WouldBlock};
         if let Err(error) = self.ring.enter()
-            && !matches!(error.kind(), Interrupted | WouldBlock | ResourceBusy)
+            && !is_passing(&error)
         {
-            tracing::error!("a data core's io_uring refuses to work: {error}");
+            if !self.by_id.is_empty() {
+                tracing::error!("a data core's io_uring refuses to work: {error}");
+            }
             let ids: Vec<ConnectionId> = self.by_id.keys().copied().collect();
             for id in ids {
                 self.fail(id, &format!("io_uring: {error}"));
@@ -505,7 +506,8 @@ impl Network {
     /// From now on news ring the core's doorbell; false when there is something to do already.
     pub fn on_asleep(&mut self) -> bool {
         self.ring.on_asleep();
-        !(self.ring.wants_enter() || self.ring.has_completions() || !self.dirty.borrow().is_empty())
+        let work = self.ring.wants_enter() || self.ring.has_completions();
+        !(work || !self.dirty.borrow().is_empty() || !self.lost.is_empty())
     }
 
     /// The core looks for news itself.

@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-use crate::batch::layout;
+use crate::batch::layout::{self, Scanned};
 use crate::batch::{Buffer, BufferPool, InputBuffer, Received};
 use crate::element::{Control, Element};
 use crate::exchange::frame::Frame;
-use crate::limits::{CREDIT_STEPS, ELEMENT_HEADER_BYTES, FREE_BUFFER_BYTES, IN_PLACE_MAX, IN_PLACE_SHARE};
+use crate::limits::{CREDIT_STEPS, ELEMENT_HEADER_BYTES, FREE_BUFFER_BYTES, IN_PLACE_MAX};
 use crate::runtime::core::ConnectionId;
 
 /// Connections of a core that have something to do. Shared by the core's connections.
@@ -197,6 +197,9 @@ impl Deref for SenderHandle {
 
 impl Drop for SenderHandle {
     fn drop(&mut self) {
+        // What has not left by now never will: the channel closes before anything else of it is sent.
+        self.0.swallowing.set(true);
+        self.0.queue.borrow_mut().clear();
         self.0.shared.closed.borrow_mut().push(self.0.number);
         self.0.shared.touch();
     }
@@ -229,9 +232,8 @@ pub struct RemoteReceiver {
     /// Frames that the producer may have sent and the consumer not read.
     pub(super) credit: u32,
     queue: RefCell<VecDeque<Waiting>>,
-    /// Blocks in the queue that are where the kernel put them, and bytes of elements in them.
+    /// Blocks in the queue that are where the kernel put them.
     in_place: Cell<u32>,
-    in_place_bytes: Cell<usize>,
     /// Bytes of elements that were copied on arrival, in all.
     copied: Cell<u64>,
     /// The frame that is coming in has begun a block of its own to be copied to, which waits at the end of the queue.
@@ -252,7 +254,6 @@ impl RemoteReceiver {
             credit,
             queue: RefCell::default(),
             in_place: Cell::new(0),
-            in_place_bytes: Cell::new(0),
             copied: Cell::new(0),
             began: Cell::new(false),
             ended: Cell::new(false),
@@ -268,10 +269,6 @@ impl RemoteReceiver {
         let waiting = queue.pop_front()?;
         if queue.is_empty() {
             self.began.set(false);
-        }
-        if let InputBuffer::Received(received) = &waiting.buffer {
-            self.in_place_bytes
-                .set(self.in_place_bytes.get() - received.bytes());
         }
         if waiting.pins {
             match queue.front_mut() {
@@ -310,15 +307,13 @@ impl RemoteReceiver {
         let mut queue = self.queue.borrow_mut();
         let pinned = same_block(queue.back().and_then(Waiting::block), Some(block));
         // A frame that has begun a block stays in it: so it takes one at most, however its pieces and the reads take turns.
-        if self.began.get() || !(pinned || self.may_pin()) {
+        if self.began.get() || !(pinned || self.in_place.get() < self.credit.min(IN_PLACE_MAX)) {
             drop(queue);
             return self.append_copy(&block.storage()[range], records, ends, pool);
         }
         if !pinned {
             self.in_place.set(self.in_place.get() + 1);
         }
-        self.in_place_bytes
-            .set(self.in_place_bytes.get() + range.len());
         let received = Received::new(Rc::clone(block), range, records);
         queue.push_back(Waiting {
             buffer: InputBuffer::Received(received),
@@ -327,17 +322,6 @@ impl RemoteReceiver {
             pins: !pinned,
         });
         Ok(())
-    }
-
-    /// Another block may stay where the kernel put it: the first always, more as long as those here are full on average. What
-    /// full blocks hold was paid for by credit; so in all they are no more than credit and [`IN_PLACE_MAX`] allow.
-    fn may_pin(&self) -> bool {
-        let blocks = self.in_place.get();
-        if self.credit < IN_PLACE_MAX {
-            return blocks < self.credit;
-        }
-        let (share, of) = IN_PLACE_SHARE;
-        blocks as usize * BUFFER_BYTES * share <= self.in_place_bytes.get() * of
     }
 
     /// Appends a copy of whole elements, densely: behind what was copied before, as long as the buffer has room.
@@ -360,7 +344,11 @@ impl RemoteReceiver {
                 ..
             }) = queue.back_mut()
             {
-                let fits = layout::fitting(elements, last.room());
+                let fits = if elements.len() <= last.room() {
+                    Scanned::all(elements.len(), records)
+                } else {
+                    layout::fitting(elements, last.room())
+                };
                 if fits.bytes > 0 && last.append(&elements[..fits.bytes], fits.records) {
                     elements = &elements[fits.bytes..];
                     records -= fits.records;

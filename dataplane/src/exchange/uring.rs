@@ -69,6 +69,13 @@ fn deferred(entries: u32) -> std::io::Result<IoUring> {
     builder.build(entries)
 }
 
+/// The kernel is busy or was interrupted: trying again helps.
+#[must_use]
+pub fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{Interrupted, ResourceBusy, WouldBlock};
+    matches!(error.kind(), Interrupted | WouldBlock | ResourceBusy)
+}
+
 /// A finished operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Completion {
@@ -138,8 +145,11 @@ impl Uring {
     /// # Errors
     /// The kernel takes no operations.
     pub unsafe fn push(&mut self, entry: &squeue::Entry) -> std::io::Result<()> {
-        if self.ring.submission().is_full() {
-            self.enter()?;
+        if self.ring.submission().is_full()
+            && let Err(error) = self.enter()
+            && !is_passing(&error)
+        {
+            return Err(error);
         }
         // SAFETY: the caller's.
         let pushed = unsafe { self.ring.submission().push(entry) };

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 
 use crate::batch::Run;
 use crate::error::{Error, Result};
+use crate::limits::RUN_RECORDS;
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::stateless::is_small;
@@ -104,9 +105,10 @@ where
     KF: for<'a> Fn(Row<'a, R>) -> K + Clone,
     F: Fn(R, R) -> R,
 {
-    /// The new state of a record's key.
+    /// The new state of a record's key. By value: read out of its slot right after it was written there in fields, it would
+    /// stall.
     #[inline(always)]
-    fn reduce(&mut self, record: &RecordRef<'_>) -> Result<&R> {
+    fn reduce(&mut self, record: &RecordRef<'_>) -> Result<R> {
         // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
         let value = unsafe { R::view(record.bytes) };
         let key = self.key.key(&value);
@@ -115,14 +117,17 @@ where
             .as_mut()
             .expect("`open` is the first call and makes the state");
         match state.entry(record.key_hash, &key)? {
-            Entry::Vacant(place) => Ok(place.insert(value)),
+            Entry::Vacant(place) => {
+                place.insert(value);
+                Ok(value)
+            }
             Entry::Occupied(state) => {
                 let reduced = (self.function)(*state, value);
                 if self.key.key(&reduced) != key {
                     return Err(changed_key());
                 }
                 *state = reduced;
-                Ok(state)
+                Ok(reduced)
             }
         }
     }
@@ -157,7 +162,6 @@ where
 
     #[inline]
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
-        // Out of its slot: a copy on the stack would be written in fields and read as a whole, which stalls.
         let reduced = self.reduce(record)?;
         output.collect(&RecordRef {
             bytes: reduced.as_bytes(),
@@ -178,11 +182,14 @@ where
                 .try_for_each(|record| self.on_record(&record, output));
         };
         let mut made = std::mem::take(&mut self.made);
-        made.clear();
-        for record in run.records() {
-            made.extend_from_slice(self.reduce(&record)?.as_bytes());
+        let size = size_of::<R>();
+        made.resize(RUN_RECORDS * size, 0);
+        let mut length = 0;
+        for (place, record) in made.chunks_exact_mut(size).zip(run.records()) {
+            place.copy_from_slice(self.reduce(&record)?.as_bytes());
+            length += size;
         }
-        let reduced = Run::of_payloads(&made, size_of::<R>(), timestamp, origin_ns);
+        let reduced = Run::of_payloads(&made[..length], size, timestamp, origin_ns);
         let result = output.collect_run(&reduced);
         self.made = made;
         result

@@ -228,12 +228,14 @@ pub(crate) fn collect_structs<O: StructRecord>(
     (timestamp, origin_ns): (EventTime, u64),
     output: &mut Output,
 ) -> Result<()> {
-    bytes.clear();
-    bytes.reserve(RUN_RECORDS * size_of::<O>());
-    for record in made {
-        bytes.extend_from_slice(record.as_bytes());
+    let size = size_of::<O>();
+    bytes.resize(RUN_RECORDS * size, 0);
+    let mut length = 0;
+    for (place, record) in bytes.chunks_exact_mut(size).zip(made) {
+        place.copy_from_slice(record.as_bytes());
+        length += size;
     }
-    let run = Run::of_payloads(bytes, size_of::<O>(), timestamp, origin_ns);
+    let run = Run::of_payloads(&bytes[..length], size, timestamp, origin_ns);
     output.collect_run(&run)
 }
 

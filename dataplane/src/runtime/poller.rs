@@ -289,10 +289,9 @@ impl Core {
                 });
             match turn {
                 Ok(Turn::Worked) => moved = true,
-                Ok(Turn::Idle { until_ns }) => {
+                Ok(Turn::Idle { until_ns } | Turn::Backpressured { until_ns }) => {
                     self.wake_ns = [self.wake_ns, until_ns].into_iter().flatten().min();
                 }
-                Ok(Turn::Backpressured) => {}
                 Ok(Turn::Finished) => {
                     moved = true;
                     self.end(index, End::Finished);

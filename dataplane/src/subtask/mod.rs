@@ -16,7 +16,7 @@ use crate::batch::layout::{self, Piece};
 use crate::element::{Control, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
-use crate::limits::{GATE_TURN_BUFFERS, RUN_RECORDS, SOURCE_POLL_RECORDS};
+use crate::limits::{BLOCKED_POLL_NS, GATE_TURN_BUFFERS, RUN_RECORDS, SOURCE_POLL_RECORDS};
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
@@ -37,8 +37,11 @@ pub enum Turn {
         /// Look again then.
         until_ns: Option<u64>,
     },
-    /// There is input, but the outputs are full.
-    Backpressured,
+    /// There is input, but the outputs are full, until somebody takes from them, or until this monotonic time.
+    Backpressured {
+        /// Look again then.
+        until_ns: Option<u64>,
+    },
     /// All input is done and handed over.
     Finished,
 }
@@ -114,7 +117,7 @@ pub struct Subtask {
     /// Bytes that arriving data cost, as far as they are counted.
     copied_bytes: u64,
     /// What the core had spun in all when this subtask last looked, and how much of it is not accounted yet.
-    spun_ns: u64,
+    spun_ns: Option<u64>,
     spinning_ns: u64,
 }
 
@@ -142,7 +145,7 @@ impl Subtask {
             last_turn: Turn::Idle { until_ns: None },
             last_ns,
             copied_bytes: 0,
-            spun_ns: 0,
+            spun_ns: None,
             spinning_ns: 0,
         }
     }
@@ -175,29 +178,33 @@ impl Subtask {
     /// The subtask failed.
     pub fn turn(&mut self, spun_ns: u64) -> Result<Turn> {
         let started_ns = self.clock.now_ns();
-        let turn = self.work(started_ns)?;
+        let result = self.work(started_ns);
+        let turn = *result.as_ref().unwrap_or(&Turn::Worked);
         let ended_ns = self.clock.now_ns();
-        self.spinning_ns += spun_ns.saturating_sub(self.spun_ns);
-        self.spun_ns = spun_ns;
+        self.spinning_ns += spun_ns - self.spun_ns.unwrap_or(spun_ns);
+        self.spun_ns = Some(spun_ns);
         let waited_ns = started_ns.saturating_sub(self.last_ns);
         match self.last_turn {
-            Turn::Backpressured => add(&self.metrics.backpressured_ns, waited_ns),
+            Turn::Backpressured { .. } => {
+                add(&self.metrics.backpressured_ns, waited_ns);
+                self.spinning_ns = 0;
+            }
             // A subtask that waits for its turn on a shared core is not busy: the core is, with another one.
             Turn::Idle { .. } | Turn::Finished | Turn::Worked => self.account_idle(waited_ns),
         }
         let spent_ns = ended_ns.saturating_sub(started_ns);
         match turn {
             Turn::Worked => add(&self.metrics.busy_ns, spent_ns),
-            Turn::Backpressured => add(&self.metrics.backpressured_ns, spent_ns),
+            Turn::Backpressured { .. } => add(&self.metrics.backpressured_ns, spent_ns),
             Turn::Idle { .. } | Turn::Finished => self.account_idle(spent_ns),
         }
-        if turn != self.last_turn && matches!(turn, Turn::Worked | Turn::Backpressured) {
+        if turn != self.last_turn && matches!(turn, Turn::Worked | Turn::Backpressured { .. }) {
             // What the core spun before this is no idle time of what comes.
             self.spinning_ns = 0;
         }
         self.last_turn = turn;
         self.last_ns = ended_ns;
-        Ok(turn)
+        result
     }
 
     /// Idle time: spinning as far as the core spun, idle for the rest.
@@ -253,12 +260,9 @@ impl Subtask {
     /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it.
     fn blocked(&mut self, now_ns: u64) -> Turn {
         self.blocked_since_ns.get_or_insert(now_ns);
-        if self.chain.wants_poll() {
-            Turn::Idle {
-                until_ns: Some(now_ns + 1_000_000),
-            }
-        } else {
-            Turn::Backpressured
+        let polls = self.chain.wants_poll();
+        Turn::Backpressured {
+            until_ns: polls.then_some(now_ns + BLOCKED_POLL_NS),
         }
     }
 
@@ -375,7 +379,7 @@ impl Subtask {
     // --------------------------------------------------------------------------------------------------- gate
 
     fn take_from_gate(&mut self) -> Result<Turn> {
-        if self.suspect {
+        if self.suspect && !self.has_input() {
             self.check_roads()?;
         }
         let mut took = false;
@@ -499,8 +503,9 @@ impl Subtask {
     /// [`crate::error::ErrorKind::PeerLost`].
     pub fn check_roads(&mut self) -> Result<()> {
         self.suspect = true;
-        if let Head::Gate { gate, .. } = &self.head {
-            gate.check()?;
+        if let Head::Gate { gate, current } = &self.head {
+            // The end of a channel may be in the buffer that is being read.
+            gate.check(current.as_ref().map(|(channel, ..)| *channel))?;
         }
         let mut result = Ok(());
         self.chain.for_each_partition(|partition| {

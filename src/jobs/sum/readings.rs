@@ -80,7 +80,7 @@ impl SourceFactory for Readings {
             readings: *self,
             next,
             step,
-            made: Vec::with_capacity(RUN_RECORDS * SIZE),
+            made: vec![0; RUN_RECORDS * SIZE],
             measured_from_ns: 0,
             due: DueTimes::new(&Pace::new(self.rate, 0), next, step),
             start_ns: 0,
@@ -107,13 +107,11 @@ struct Reader {
 impl Reader {
     /// Makes the next `count` readings, fewer at the end; says how many.
     fn make(&mut self, count: usize) -> usize {
-        self.made.clear();
-        for made in 0..count {
-            if self.next >= self.readings.total {
-                return made;
-            }
-            let reading = self.readings.reading(self.next);
-            self.made.extend_from_slice(reading.as_bytes());
+        let left = self.readings.total - self.next;
+        let left = usize::try_from(left.div_ceil(self.step)).unwrap_or(usize::MAX);
+        let count = count.min(left);
+        for place in self.made.chunks_exact_mut(SIZE).take(count) {
+            place.copy_from_slice(self.readings.reading(self.next).as_bytes());
             self.next = self.next.saturating_add(self.step);
         }
         count
@@ -137,8 +135,10 @@ impl Reader {
             }
             // The measured one goes alone: what passes together has one origin.
             let count = if origin_ns == 0 { RUN_RECORDS } else { 1 };
-            emitted += self.make(count.min(records_max - emitted));
-            output.emit_run(0, &self.made, SIZE, EventTime::NONE, origin_ns)?;
+            let made = self.make(count.min(records_max - emitted));
+            emitted += made;
+            let bytes = &self.made[..made * SIZE];
+            output.emit_run(0, bytes, SIZE, EventTime::NONE, origin_ns)?;
             origin_ns = 0;
         }
         Ok(SourceProgress::More)

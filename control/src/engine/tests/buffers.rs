@@ -80,8 +80,8 @@ fn channels_between_processes_need_buffers_on_both_sides() {
     };
     // Per core: two subpartitions, and one channel from the other process.
     for (buffers, expected) in [
-        (2 * 11 + 21, NETWORK_LEVELS[0]),
-        (2 * 11 + 20, NETWORK_LEVELS[1]),
+        (2 * 11 + 33, NETWORK_LEVELS[0]),
+        (2 * 11 + 32, NETWORK_LEVELS[1]),
         (2 * 4 + 5, NETWORK_LEVELS[3]),
     ] {
         let (_, commands) = cluster(buffers).submit(job(2));
@@ -235,7 +235,7 @@ fn a_lost_task_manager_takes_only_its_own_buffers_with_it() {
     let mut cluster = Cluster::new(&[]);
     for connection in 1..=2 {
         let id = format!("tm-{connection}");
-        cluster.register_with(connection, &id, 2, 2 * 11 + 21);
+        cluster.register_with(connection, &id, 2, 2 * 11 + 33);
     }
     let (first, commands) = cluster.submit(job(2));
     let on_first = attempts(&commands).into_iter().filter(|&(tm, _)| tm == 1);
@@ -246,9 +246,9 @@ fn a_lost_task_manager_takes_only_its_own_buffers_with_it() {
         let member = cluster.engine.cluster.get(ConnectionId(1)).unwrap();
         member.network.held(0, |_| true)
     };
-    assert_eq!(held(&cluster), 43, "its subtasks there are not gone yet");
+    assert_eq!(held(&cluster), 2 * 11 + 33, "its subtasks there are not gone yet");
     cluster.reports(1, on_first[0].1, ReportedStatus::Canceled);
-    assert_eq!(held(&cluster), 43);
+    assert_eq!(held(&cluster), 2 * 11 + 33);
     cluster.reports(1, on_first[1].1, ReportedStatus::Canceled);
     assert_eq!(held(&cluster), 0);
 }

@@ -181,16 +181,14 @@ fn what_a_stopped_consumer_holds_is_bounded_by_its_credit_however_small_the_piec
             records += payloads(&buffer).len();
             popped += 1;
         }
-        assert!(
-            in_place.get() <= IN_PLACE_MAX,
-            "{} blocks in place",
-            in_place.get()
-        );
+        // Full blocks stay where they are; small pieces are copied together.
+        let most = if piece < 2_000 { IN_PLACE_MAX } else { 8 + 2 };
+        assert!(in_place.get() <= most, "{} pieces in place", in_place.get());
         assert_eq!(
             records,
             8 * payloads(&InputBuffer::Owned(full_buffer(3))).len()
         );
-        assert!(popped <= 8 + 2 * IN_PLACE_MAX + 1, "{popped} pieces");
+        assert!(popped <= 2 * 8 + 2 * IN_PLACE_MAX + 1, "{popped} pieces");
     }
 }
 
