@@ -44,6 +44,10 @@ pub const IN_PLACE_MAX: u32 = ringflow_schemas::network::PINNED_BLOCKS_MAX;
 #[allow(clippy::cast_possible_truncation, reason = "32")]
 pub const RECEIVE_BUFFERS: u16 = ringflow_schemas::network::RECEIVE_BUFFERS as u16;
 
+/// Blocks of them that are out at a time: 256 KiB, which the nearest caches hold. More would be as good as none while the core
+/// works on these, and colder.
+pub const RECEIVE_READY: u16 = 8;
+
 /// Times that an ending core waits 10 ms at most for the kernel to let go of its sockets.
 pub const SHUTDOWN_WAITS: usize = 500;
 
@@ -59,9 +63,12 @@ pub const SOURCE_POLL_RECORDS: usize = 512;
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
 
-/// Records that pass through a chain in one call, and whose keys are announced together: enough for calls to cost nothing
-/// beside them and for cache misses to overlap (a core has 10 to 24 in flight), few enough that all of them stay in the
-/// nearest cache, and that what they make is less than a buffer for each consumer.
+/// Records whose keys are announced before they come: enough for their cache misses to overlap, no more than a core has in flight
+/// (10 to 24; it drops prefetches beyond).
+pub const KEYS_AHEAD: usize = 16;
+
+/// Records that pass through a chain in one call: enough for calls to cost nothing beside them, few enough that all of them stay
+/// in the nearest cache, and that what they make is less than a buffer for each consumer.
 pub const RUN_RECORDS: usize = 64;
 
 /// Data frames gathered into one send, well below the kernel's limit of 1024 pieces.

@@ -93,16 +93,30 @@ fn put(space: &mut [u8], at: &mut usize, value: u64) {
     *at += FIELD;
 }
 
-/// Copies short payloads without a call: structs are a few words.
+/// Copies payloads of a few words without a call, as structs are: word by word, because copies of several constant lengths are
+/// merged by the compiler into one call.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
-        8 => to[..8].copy_from_slice(&from[..8]),
-        16 => to[..16].copy_from_slice(&from[..16]),
-        24 => to[..24].copy_from_slice(&from[..24]),
-        32 => to[..32].copy_from_slice(&from[..32]),
-        40 => to[..40].copy_from_slice(&from[..40]),
+        8 => copy_words::<1>(to, from),
+        16 => copy_words::<2>(to, from),
+        24 => copy_words::<3>(to, from),
+        32 => copy_words::<4>(to, from),
+        40 => copy_words::<5>(to, from),
         length => to[..length].copy_from_slice(from),
+    }
+}
+
+#[inline(always)]
+fn copy_words<const N: usize>(to: &mut [u8], from: &[u8]) {
+    let (Some(to), Some(from)) = (to.get_mut(..N * FIELD), from.get(..N * FIELD)) else {
+        return;
+    };
+    let (to, _) = to.as_chunks_mut::<FIELD>();
+    let (from, _) = from.as_chunks::<FIELD>();
+    let words: [u64; N] = std::array::from_fn(|word| u64::from_ne_bytes(from[word]));
+    for word in 0..N {
+        to[word] = words[word].to_ne_bytes();
     }
 }
 
@@ -316,8 +330,23 @@ impl Scanned {
 /// [`BatchError`]: the peer broke the protocol.
 pub fn scan(bytes: &[u8]) -> Result<Scanned, BatchError> {
     let mut scanned = Scanned::default();
-    while let Some(head) = bytes[scanned.bytes..].first_chunk() {
+    // Most elements have the length and flags of the one before.
+    let (mut last, mut last_length) = ([0; 4], 0);
+    while let Some(head) = bytes[scanned.bytes..].first_chunk::<HEAD>() {
+        let word = [head[0], head[1], head[2], head[3]];
+        if word == last && last_length > 0 {
+            let next = scanned.bytes + last_length;
+            if next > bytes.len() {
+                break;
+            }
+            scanned.bytes = next;
+            scanned.records += 1;
+            continue;
+        }
         let (length, is_record) = element_bytes(*head, scanned.bytes)?;
+        if is_record {
+            (last, last_length) = (word, length);
+        }
         let next = scanned.bytes + length;
         if next > bytes.len() {
             break;

@@ -5,6 +5,7 @@
 //! Left out: who may hold how many ([`ringflow_schemas`]' network arithmetic), what is in them ([`super`]).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -78,21 +79,61 @@ impl Drop for Memory {
     }
 }
 
+/// Names the calling thread, as long as it lives.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
 pub(super) struct PoolShared {
-    free: ArrayQueue<Memory>,
+    /// The thread whose pool it is, once it has said so.
+    owner: AtomicUsize,
+    /// Blocks that the owner gave back: the last one is the warmest, and taken first. Touched by the owner only.
+    warm: UnsafeCell<Vec<Memory>>,
+    /// Their number, for others to read. Written by the owner.
+    warm_count: AtomicUsize,
+    /// Blocks that others gave back.
+    returned: ArrayQueue<Memory>,
     made: AtomicUsize,
 }
 
+// SAFETY: `warm` is the only part that is not safe to share, and only the thread named in `owner` touches it: threads that
+// live at the same time have different names, and the name is written once.
+unsafe impl Sync for PoolShared {}
+
 impl PoolShared {
+    fn is_mine(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == this_thread()
+    }
+
     pub(super) fn give_back(&self, block: Memory) {
-        // The queue has room for every block the pool ever made, so the push cannot fail.
-        drop(self.free.push(block));
+        if self.is_mine() {
+            // SAFETY: this thread is the owner, and nothing below calls back here.
+            let warm = unsafe { &mut *self.warm.get() };
+            warm.push(block);
+            self.warm_count.store(warm.len(), Ordering::Relaxed);
+        } else {
+            // The queue has room for every block the pool ever made, so the push cannot fail.
+            drop(self.returned.push(block));
+        }
+    }
+
+    fn take(&self) -> Option<Memory> {
+        if self.is_mine() {
+            // SAFETY: as in `give_back`.
+            let warm = unsafe { &mut *self.warm.get() };
+            if let Some(block) = warm.pop() {
+                self.warm_count.store(warm.len(), Ordering::Relaxed);
+                return Some(block);
+            }
+        }
+        self.returned.pop()
     }
 }
 
 /// The buffers of one core: made when first needed, at most `capacity`, returned from any core.
 ///
-/// Cost: one compare-and-swap per buffer taken or returned.
+/// Cost: on the owner's thread a push or a pop; elsewhere a compare-and-swap.
 #[derive(Clone)]
 pub struct BufferPool {
     shared: Arc<PoolShared>,
@@ -111,34 +152,43 @@ impl BufferPool {
     /// A pool of at most `capacity` buffers; takes no memory yet.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let free = ArrayQueue::new(capacity.max(1));
         Self {
             shared: Arc::new(PoolShared {
-                free,
+                owner: AtomicUsize::new(0),
+                warm: UnsafeCell::default(),
+                warm_count: AtomicUsize::new(0),
+                returned: ArrayQueue::new(capacity.max(1)),
                 made: AtomicUsize::new(0),
             }),
         }
     }
 
+    /// Makes the calling thread the pool's owner, for which it is cheapest; false when there is one already.
+    pub fn own(&self) -> bool {
+        let owner = &self.shared.owner;
+        owner
+            .compare_exchange(0, this_thread(), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// Buffers the pool may have.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.free.capacity()
+        self.shared.returned.capacity()
     }
 
     /// Buffers in use.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.shared
-            .made
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.shared.free.len())
+        let free = self.shared.returned.len() + self.shared.warm_count.load(Ordering::Relaxed);
+        let made = self.shared.made.load(Ordering::Relaxed);
+        made.saturating_sub(free)
     }
 
     /// An empty buffer, or `None` when all are in use.
     #[must_use]
     pub fn take(&self) -> Option<Buffer> {
-        let block = self.shared.free.pop().or_else(|| self.make())?;
+        let block = self.shared.take().or_else(|| self.make())?;
         Some(Buffer::empty(block, Owner::Pool(Arc::clone(&self.shared))))
     }
 

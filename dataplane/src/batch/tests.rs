@@ -111,6 +111,33 @@ fn a_pool_hands_out_its_capacity_and_takes_buffers_back() {
 }
 
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "another thread is what is tested"
+)]
+fn a_pool_gives_its_owner_the_warmest_and_takes_from_everybody() {
+    let pool = BufferPool::new(3);
+    assert!(pool.own());
+    let (mut first, second) = (pool.take().expect("free"), pool.take().expect("free"));
+    assert!(first.push_record(&record(b"here", 1), 0));
+    let address = first.as_slice().as_ptr();
+    drop((second, first));
+    let warmest = pool.take().expect("free");
+    assert_eq!(warmest.storage()[FRAME_HEADER_BYTES..].as_ptr(), address);
+    let others = pool.clone();
+    let returned = std::thread::spawn(move || {
+        assert!(!others.own(), "it has an owner");
+        drop(warmest);
+        let mine = others.take();
+        (mine.is_some(), others.used())
+    });
+    assert_eq!(returned.join().expect("no panic"), (true, 1));
+    assert_eq!(pool.used(), 0);
+    let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+    assert_eq!((all.len(), pool.used()), (3, 3));
+}
+
+#[test]
 fn heads_of_no_element_are_refused() {
     let too_long = u64::try_from(RECORD_BYTES_MAX + 1).expect("small");
     for (head, text) in [

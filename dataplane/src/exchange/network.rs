@@ -25,7 +25,7 @@ use crate::exchange::frame::ChannelKey;
 use crate::exchange::receive_ring::{GROUP, ReceiveRing};
 use crate::exchange::remote::{Dirty, RemoteReceiver, SenderHandle};
 use crate::exchange::uring::{Completion, Features, Uring, is_passing};
-use crate::limits::{RECEIVE_BUFFERS, SEND_FRAMES, SHUTDOWN_WAITS};
+use crate::limits::{RECEIVE_READY, SEND_FRAMES, SHUTDOWN_WAITS};
 use crate::runtime::core::ConnectionId;
 
 /// How a core uses its ring.
@@ -206,7 +206,7 @@ impl Network {
             return;
         };
         if self.links.is_empty() {
-            for id in 0..RECEIVE_BUFFERS {
+            for id in 0..RECEIVE_READY {
                 receive.provide(id, self.pool.take_or_heap(0));
             }
             receive.publish();

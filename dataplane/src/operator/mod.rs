@@ -104,9 +104,10 @@ pub trait Operator: Send {
     }
 
     /// Records with these key hashes come next, unless the chain stops before: their state can be fetched into the cache
-    /// meanwhile, all of it at once instead of one miss after another.
+    /// meanwhile, all of it at once instead of one miss after another. Of a run only the first are announced; an operator
+    /// that takes runs sees the rest in them.
     ///
-    /// Shape: at most `limits::RUN_RECORDS`.
+    /// Shape: at most `limits::KEYS_AHEAD`.
     fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
         let _ = key_hashes;
     }

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use crate::batch::Run;
 use crate::error::{Error, Result};
-use crate::limits::RUN_RECORDS;
+use crate::limits::{KEYS_AHEAD, RUN_RECORDS};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::stateless::is_small;
@@ -185,7 +185,11 @@ where
         let size = size_of::<R>();
         made.resize(RUN_RECORDS * size, 0);
         let mut length = 0;
+        let mut ahead = run.key_hashes().skip(KEYS_AHEAD);
         for (place, record) in made.chunks_exact_mut(size).zip(run.records()) {
+            if let (Some(key_hash), Some(state)) = (ahead.next(), &self.state) {
+                state.prefetch(&[key_hash]);
+            }
             place.copy_from_slice(self.reduce(&record)?.as_bytes());
             length += size;
         }

@@ -116,6 +116,7 @@ impl Core {
         pool: BufferPool,
         options: NetworkOptions,
     ) -> std::io::Result<Self> {
+        pool.own();
         let network = Network::new(options, doorbell.as_raw_fd(), pool.clone())?;
         Ok(Self {
             index,

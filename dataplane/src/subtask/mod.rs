@@ -16,7 +16,9 @@ use crate::batch::layout::{self, Piece};
 use crate::element::{Control, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
-use crate::limits::{BLOCKED_POLL_NS, GATE_TURN_BUFFERS, RUN_RECORDS, SOURCE_POLL_RECORDS};
+use crate::limits::{
+    BLOCKED_POLL_NS, GATE_TURN_BUFFERS, KEYS_AHEAD, RUN_RECORDS, SOURCE_POLL_RECORDS,
+};
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
@@ -79,18 +81,23 @@ impl<'a> Next<'a> {
         elements: &'a [u8],
         from: usize,
         chain: &mut Chain,
-        hashes: &mut [u32; RUN_RECORDS],
+        hashes: &mut [u32; KEYS_AHEAD],
     ) -> Option<Self> {
         let mut end = from;
-        let piece = layout::next_piece(elements, &mut end, RUN_RECORDS)?;
+        let most = if chain.takes_runs() {
+            RUN_RECORDS
+        } else {
+            KEYS_AHEAD
+        };
+        let piece = layout::next_piece(elements, &mut end, most)?;
         if let Piece::Run(run) = &piece
             && chain.wants_keys()
         {
-            let count = run.len();
+            let count = run.len().min(KEYS_AHEAD);
             for (place, hash) in hashes.iter_mut().zip(run.key_hashes()) {
                 *place = hash;
             }
-            chain.on_keys_ahead(&hashes[..count.min(RUN_RECORDS)]);
+            chain.on_keys_ahead(&hashes[..count]);
         }
         Some(Self(piece, end))
     }
@@ -404,7 +411,7 @@ impl Subtask {
             took = true;
             let (mut ended, mut stopped) = (false, false);
             let elements = buffer.as_slice();
-            let mut hashes = [0; RUN_RECORDS];
+            let mut hashes = [0; KEYS_AHEAD];
             let mut next = Next::read(elements, offset, &mut self.chain, &mut hashes);
             while let Some(Next(piece, end)) = next {
                 // Keys of what follows are announced while this is worked on.

@@ -246,7 +246,11 @@ fn a_lost_task_manager_takes_only_its_own_buffers_with_it() {
         let member = cluster.engine.cluster.get(ConnectionId(1)).unwrap();
         member.network.held(0, |_| true)
     };
-    assert_eq!(held(&cluster), 2 * 11 + 33, "its subtasks there are not gone yet");
+    assert_eq!(
+        held(&cluster),
+        2 * 11 + 33,
+        "its subtasks there are not gone yet"
+    );
     cluster.reports(1, on_first[0].1, ReportedStatus::Canceled);
     assert_eq!(held(&cluster), 2 * 11 + 33);
     cluster.reports(1, on_first[1].1, ReportedStatus::Canceled);
