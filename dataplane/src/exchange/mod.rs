@@ -7,8 +7,9 @@
 //! operator -> ResultPartition -> one of { same core: LocalQueue | other core: ring | other process: RemoteSender ->
 //!             Connection ~TCP~ Connection -> RemoteReceiver } -> InputGate -> operator
 //! ```
-//! Invariant: on each road a producer may have at most `CHANNEL_BUFFERS` filled buffers waiting (and on the wire at most
-//! the credit its consumer granted); a full road blocks its producer and nobody else.
+//! Invariant: on each road a producer may have at most as many filled buffers as its job's network level says
+//! (`ringflow_schemas::network`), and on the wire at most the credit its consumer granted; a full road blocks its producer and
+//! nobody else.
 //! Left out: what is in the buffers ([`crate::batch`]).
 
 pub mod channel;
