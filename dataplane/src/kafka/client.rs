@@ -1,6 +1,6 @@
 //! One librdkafka client: its handle and its end.
 //!
-//! Owns: [`NativeClient`] (the handle), [`Topic`] (a topic of a client), [`OffCore`] (where clients go to be dropped).
+//! Owns: [`NativeClient`] (the handle), [`Topic`] (a topic of a client).
 //! librdkafka's threads inherit the CPU mask of the thread that creates the client: a housekeeping thread.
 //! Invariant: everything taken from a client (topics, queues, messages) holds the client, so the handle is destroyed
 //! last, whatever the order of drops.
@@ -10,7 +10,6 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -21,11 +20,11 @@ use crate::error::{Error, Result};
 use crate::kafka::config::{KafkaClientConfig, Role};
 use crate::kafka::log::{ClientError, ClientLog, on_error, on_log};
 use crate::kafka::ready::{Bell, ReadyQueue};
-use crate::runtime::housekeeping::Housekeeping;
 
 /// An owned librdkafka client.
 ///
-/// Cost: creation starts threads; dropping joins them. Both block: keep them off the data cores (see [`OffCore`]).
+/// Cost: creation starts threads; dropping joins them. Both block: keep them off the data cores (see
+/// [`OffCore`](crate::runtime::housekeeping::OffCore)).
 pub struct NativeClient {
     handle: NonNull<ffi::rd_kafka_t>,
     /// librdkafka holds its address: boxed, and dropped after the handle.
@@ -266,47 +265,6 @@ impl fmt::Debug for Topic {
 /// librdkafka's words for an error code.
 pub(crate) fn describe(code: ffi::rd_kafka_resp_err_t) -> String {
     RDKafkaErrorCode::from(code).to_string()
-}
-
-/// Holds a value whose drop blocks, and drops it on a housekeeping thread.
-#[derive(Debug)]
-pub struct OffCore<T: Send + 'static> {
-    value: Option<T>,
-    housekeeping: Housekeeping,
-}
-
-impl<T: Send + 'static> OffCore<T> {
-    /// Takes the value in.
-    #[must_use]
-    pub fn new(value: T, housekeeping: Housekeeping) -> Self {
-        Self {
-            value: Some(value),
-            housekeeping,
-        }
-    }
-}
-
-impl<T: Send + 'static> Deref for OffCore<T> {
-    type Target = T;
-    #[inline]
-    fn deref(&self) -> &T {
-        self.value.as_ref().expect("only drop takes it out")
-    }
-}
-
-impl<T: Send + 'static> DerefMut for OffCore<T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        self.value.as_mut().expect("only drop takes it out")
-    }
-}
-
-impl<T: Send + 'static> Drop for OffCore<T> {
-    fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
-            self.housekeeping.dispose(value);
-        }
-    }
 }
 
 #[cfg(test)]

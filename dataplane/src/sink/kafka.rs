@@ -15,7 +15,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, Result};
-use crate::kafka::client::{NativeClient, OffCore};
+use crate::kafka::client::NativeClient;
 use crate::kafka::config::{KafkaClientConfig, Role};
 use crate::kafka::metadata::partition_count;
 use crate::kafka::producer::{Delivery, Producer};
@@ -26,6 +26,7 @@ use crate::operator::{Operator, OperatorFactory, Progress};
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::clock::Clock;
 use crate::runtime::context::{OpenContext, PrepareContext};
+use crate::runtime::housekeeping::OffCore;
 use crate::runtime::on_core::OnCore;
 
 /// Writes a record's bytes as they shall stand in Kafka, behind what the vector holds (it is empty).

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::kafka::client::{ClientErrors, NativeClient, OffCore, Topic};
+use crate::kafka::client::{ClientErrors, NativeClient, Topic};
 use crate::kafka::config::{KafkaClientConfig, Role};
 use crate::kafka::metadata::{OffsetRange, offset_range, offsets_at, partition_count};
 use crate::kafka::queue::PartitionQueue;
 use crate::runtime::context::{PrepareContext, SplitAssignment};
+use crate::runtime::housekeeping::OffCore;
 use crate::source::kafka::bad_records::BadRecords;
 use crate::source::kafka::reader::{Fetching, KafkaReader, Lane};
 use crate::source::kafka::split::Split;

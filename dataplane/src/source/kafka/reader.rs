@@ -18,12 +18,13 @@ use std::sync::Arc;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, Result};
-use crate::kafka::client::{ClientErrors, NativeClient, OffCore};
+use crate::kafka::client::{ClientErrors, NativeClient};
 use crate::kafka::log::{ClientError, is_transient};
 use crate::kafka::queue::{MessageBatch, PartitionQueue};
 use crate::kafka::ready::Bell;
 use crate::record::EventTime;
 use crate::runtime::context::SplitAssignment;
+use crate::runtime::housekeeping::OffCore;
 use crate::source::kafka::bad_records::BadRecords;
 use crate::source::kafka::split::{Admission, Split};
 use crate::source::{SourceOutput, SourceProgress, SourceReader};
