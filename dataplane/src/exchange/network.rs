@@ -394,6 +394,13 @@ impl Network {
         } else if let Ok(sent) = usize::try_from(completion.result) {
             outbox.sent += sent;
             outbox.borrowed = completion.more();
+        } else if link.zero_copy && lacks_zero_copy(-completion.result) {
+            let error = std::io::Error::from_raw_os_error(-completion.result);
+            tracing::warn!(
+                "a zero-copy send fails: {error}; this connection copies from now on (lockable memory: `ulimit -l`)"
+            );
+            link.zero_copy = false;
+            outbox.borrowed = completion.more();
         } else if completion.result != -libc::EAGAIN && completion.result != -libc::EINTR {
             outbox.busy = completion.more();
             let error = std::io::Error::from_raw_os_error(-completion.result);
@@ -514,6 +521,11 @@ impl Network {
     pub fn on_awake(&mut self) {
         self.ring.on_awake();
     }
+}
+
+/// The send would have worked with a copy: too little lockable memory, or a socket that knows no other way.
+fn lacks_zero_copy(error: i32) -> bool {
+    matches!(error, libc::ENOMEM | libc::ENOBUFS | libc::EOPNOTSUPP)
 }
 
 fn cannot_receive(error: i32) -> String {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::element::Element;
-use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT};
+use crate::exchange::frame::{CHANNEL_KEY_BYTES, Frame};
+use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT, FRAME_HEADER_BYTES};
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::doorbell::Doorbell;
 use ringflow_schemas::id::JobId;
@@ -86,6 +87,42 @@ fn until(networks: &mut [&mut Network], mut done: impl FnMut(&mut [&mut Network]
     }
 }
 
+/// Makes one link send without copying: on the loopback interface the kernel copies all the same, but says when it has let go.
+fn force_zero_copy(network: &mut Network, index: usize) {
+    network.links[index].as_mut().expect("attached").zero_copy = true;
+}
+
+fn copies(network: &Network, index: usize) -> bool {
+    !network.links[index].as_ref().expect("attached").zero_copy
+}
+
+/// Sends 500 buffers from connection `from` of `out` to connection `to` of `into`, and sees that all come in order.
+fn transfer(out: &mut Network, into: &mut Network, from: ConnectionId, to: ConnectionId) {
+    let sender = out.open(from, &key(0), CHANNEL_BUFFERS).expect("attached");
+    let receiver = Rc::new(RemoteReceiver::new(CHANNEL_CREDIT));
+    let (mut pushed, mut read) = (0u64, 0u64);
+    let records = 1000;
+    until(&mut [out, into], |networks| {
+        if let Some((id, Notice::Opened { number, .. })) = networks[1].take_notice() {
+            assert!(id == to && networks[1].claim(to, number, &receiver));
+        }
+        while pushed < 500 && sender.has_room() {
+            assert!(sender.push(buffer(pushed, records)).is_ok());
+            pushed += 1;
+        }
+        while let Some(buffer) = receiver.pop() {
+            let mut offset = 0;
+            while let Some(Element::Record(record)) = buffer.next_element(&mut offset) {
+                let expected = [read / records, read % records].map(u64::to_le_bytes);
+                assert_eq!(record.bytes, expected.concat());
+                read += 1;
+            }
+        }
+        read == 500 * records && sender.is_drained()
+    });
+    assert_eq!((out.take_lost(), into.take_lost()), (None, None));
+}
+
 #[test]
 fn buffers_cross_a_socket_in_order_with_every_kind_of_kernel() {
     for options in modes() {
@@ -93,29 +130,101 @@ fn buffers_cross_a_socket_in_order_with_every_kind_of_kernel() {
         let (a, b) = pair();
         out.attach(1, a, Direction::Outgoing, "there".into());
         into.attach(2, b, Direction::Incoming, "here".into());
+        transfer(&mut out, &mut into, 1, 2);
+    }
+}
+
+/// Modes in which the kernel can send without copying; none before 6.1.
+fn zero_copy_modes() -> impl Iterator<Item = NetworkOptions> {
+    let modes = modes().into_iter();
+    modes.filter(|options| options.features.zero_copy)
+}
+
+#[test]
+fn buffers_that_the_kernel_borrows_cross_in_order_too() {
+    for options in zero_copy_modes() {
+        let ((mut out, _bell), (mut into, _other)) = (network(options), network(options));
+        let (a, b) = pair();
+        out.attach(1, a, Direction::Outgoing, "there".into());
+        into.attach(2, b, Direction::Incoming, "here".into());
+        force_zero_copy(&mut out, 0);
+        transfer(&mut out, &mut into, 1, 2);
+        assert!(!copies(&out, 0), "it did not fall back");
+    }
+}
+
+/// Sockets inside a host know no zero-copy: the kernel says `EOPNOTSUPP`.
+#[test]
+fn where_a_socket_knows_no_zero_copy_the_connection_copies() {
+    for options in zero_copy_modes() {
+        let ((mut out, _bell), (mut into, _other)) = (network(options), network(options));
+        let (a, b) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let [a, b] = [a, b].map(|socket| TcpStream::from(std::os::fd::OwnedFd::from(socket)));
+        out.attach(1, a, Direction::Outgoing, "there".into());
+        into.attach(2, b, Direction::Incoming, "here".into());
+        force_zero_copy(&mut out, 0);
+        transfer(&mut out, &mut into, 1, 2);
+        assert!(copies(&out, 0));
+    }
+}
+
+/// With too little lockable memory a zero-copy send fails before it has sent anything; whether the kernel speaks of the
+/// memory once more depends on its version.
+#[test]
+fn without_lockable_memory_the_connection_copies_and_no_other_error_is_forgiven() {
+    const MORE: u32 = 1 << 1;
+    const RELEASED: u32 = 1 << 3;
+    let errors = [
+        (libc::ENOMEM, true),
+        (libc::ENOBUFS, true),
+        (libc::EOPNOTSUPP, true),
+        (libc::EPIPE, false),
+    ];
+    let cases = errors.map(|(error, forgiven)| [(error, forgiven, 0), (error, forgiven, MORE)]);
+    for (error, forgiven, flags) in cases.concat() {
+        let (mut out, _bell) = network(modes()[0]);
+        let (a, mut peer) = pair();
+        out.attach(1, a, Direction::Outgoing, "there".into());
+        force_zero_copy(&mut out, 0);
         let sender = out.open(1, &key(0), CHANNEL_BUFFERS).expect("attached");
-        let receiver = Rc::new(RemoteReceiver::new(CHANNEL_CREDIT));
-        let (mut pushed, mut read) = (0u64, 0u64);
-        let records = 1000;
-        until(&mut [&mut out, &mut into], |networks| {
-            if let Some((2, Notice::Opened { number, .. })) = networks[1].take_notice() {
-                assert!(networks[1].claim(2, number, &receiver));
-            }
-            while pushed < 500 && sender.has_room() {
-                assert!(sender.push(buffer(pushed, records)).is_ok());
-                pushed += 1;
-            }
-            while let Some(buffer) = receiver.pop() {
-                let mut offset = 0;
-                while let Some(Element::Record(record)) = buffer.next_element(&mut offset) {
-                    let expected = [read / records, read % records].map(u64::to_le_bytes);
-                    assert_eq!(record.bytes, expected.concat());
-                    read += 1;
-                }
-            }
-            read == 500 * records
+        peer.write_all(&grant()).expect("connected");
+        until(&mut [&mut out], |networks| {
+            !networks[0].sweep() && sender.window_is_open()
         });
-        assert_eq!((out.take_lost(), into.take_lost()), (None, None));
+        assert!(sender.push(buffer(0, 1000)).is_ok());
+        let link = out.links[0].as_mut().expect("attached");
+        // As if the kernel had it.
+        link.connection.fill(&mut link.outbox.departures);
+        (link.outbox.busy, link.outbox.borrowed) = (true, true);
+        (link.outbox.sent, link.outbox.total) = (0, link.outbox.departures.bytes());
+        let total = link.outbox.total;
+        assert!(total > 16_000);
+        let completion = |result, flags| Completion {
+            user_data: SEND,
+            result,
+            flags,
+        };
+        out.on_send(0, completion(-error, flags));
+        if forgiven && flags == MORE {
+            let outbox = &out.links[0].as_ref().expect("attached").outbox;
+            assert!(outbox.borrowed && outbox.busy, "its memory is not ours yet");
+        }
+        if flags == MORE {
+            out.on_send(0, completion(0, RELEASED));
+        }
+        if !forgiven {
+            assert_eq!(out.take_lost(), Some(1), "{error}");
+            continue;
+        }
+        assert!(copies(&out, 0), "{error}");
+        let (mut read, mut space) = (0, vec![0; 1 << 16]);
+        // Before it: the channel was opened.
+        let before = FRAME_HEADER_BYTES + CHANNEL_KEY_BYTES;
+        until(&mut [&mut out], |_| {
+            read += peer.read(&mut space).unwrap_or(0);
+            read == before + total && sender.is_drained()
+        });
+        assert_eq!(out.take_lost(), None);
     }
 }
 
@@ -140,7 +249,7 @@ fn a_sleeping_core_is_rung_by_what_arrives_and_an_awake_one_is_not() {
         into.attach(7, socket, Direction::Incoming, "here".into());
         until(&mut [&mut into], |networks| !networks[0].sweep());
         let open = [
-            &crate::exchange::frame::Frame::OpenChannel { channel: 0 }.encode()[..],
+            &Frame::OpenChannel { channel: 0 }.encode()[..],
             &key(0).encode(),
         ]
         .concat();
@@ -194,7 +303,7 @@ fn a_peer_that_goes_or_talks_nonsense_loses_its_connection_alone() {
         };
         assert!(ended);
         let open = [
-            &crate::exchange::frame::Frame::OpenChannel { channel: 0 }.encode()[..],
+            &Frame::OpenChannel { channel: 0 }.encode()[..],
             &key(0).encode(),
         ]
         .concat();
@@ -209,32 +318,150 @@ fn a_peer_that_goes_or_talks_nonsense_loses_its_connection_alone() {
     }
 }
 
+/// The credit that a consumer gives when it claims channel 0.
+fn grant() -> [u8; FRAME_HEADER_BYTES] {
+    let (channel, count) = (0, CHANNEL_CREDIT);
+    Frame::Credit { channel, count }.encode()
+}
+
+/// A connection, number 1 at place 0, whose peer grants credit and never reads: a send is in flight that cannot end, because
+/// its bytes are more than the sockets hold.
+fn stuck(
+    options: NetworkOptions,
+    pool: &BufferPool,
+    zero_copy: bool,
+) -> (Network, Doorbell, SenderHandle, TcpStream) {
+    let bell = Doorbell::new().expect("an eventfd");
+    let mut out = Network::new(options, bell.as_raw_fd(), pool.clone()).expect("io_uring");
+    let (a, mut peer) = pair();
+    rustix::net::sockopt::set_socket_send_buffer_size(&a, 4096).expect("a socket");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&peer, 4096).expect("a socket");
+    out.attach(1, a, Direction::Outgoing, "there".into());
+    if zero_copy {
+        force_zero_copy(&mut out, 0);
+    }
+    let sender = out.open(1, &key(0), CHANNEL_BUFFERS).expect("attached");
+    peer.write_all(&grant()).expect("connected");
+    until(&mut [&mut out], |_| sender.window_is_open());
+    let record = RecordRef {
+        bytes: &[7; 1000],
+        timestamp: EventTime::NONE,
+        key_hash: 0,
+        origin_ns: 0,
+    };
+    let is_stuck = |networks: &mut [&mut Network]| {
+        while sender.has_room() {
+            let mut buffer = pool.take().expect("more than a channel takes");
+            while buffer.push_record(&record, 0) {}
+            assert!(sender.push(buffer).is_ok());
+        }
+        // Long enough for acknowledgements that are under way.
+        (0..10_000).all(|_| !networks[0].sweep())
+    };
+    until(&mut [&mut out], is_stuck);
+    let outbox = &out.links[0].as_ref().expect("attached").outbox;
+    assert!(outbox.busy && outbox.sent < outbox.total);
+    (out, bell, sender, peer)
+}
+
 #[test]
 fn a_network_that_ends_in_mid_flow_leaves_no_buffer_behind() {
-    for options in modes() {
-        let bell = Doorbell::new().expect("an eventfd");
+    let copying = modes().into_iter().map(|options| (options, false));
+    let borrowing = zero_copy_modes().map(|options| (options, true));
+    for (options, zero_copy) in copying.chain(borrowing) {
         let pool = BufferPool::new(64);
-        let mut out = Network::new(options, bell.as_raw_fd(), pool.clone()).expect("io_uring");
-        let (a, peer) = pair();
-        out.attach(1, a, Direction::Outgoing, "there".into());
-        let sender = out.open(1, &key(0), CHANNEL_BUFFERS).expect("attached");
-        // The peer grants credit and never reads.
-        let grant = crate::exchange::frame::Frame::Credit {
-            channel: 0,
-            count: CHANNEL_CREDIT,
-        };
-        (&peer).write_all(&grant.encode()).expect("connected");
-        until(&mut [&mut out], |_| {
-            if let Some(mut buffer) = pool.take() {
-                buffer.push_control(crate::element::Control::EndOfInput);
-                drop(sender.push(buffer));
-            }
-            sender.window_is_open()
-        });
-        out.sweep();
+        let (out, _bell, sender, _peer) = stuck(options, &pool, zero_copy);
+        assert!(pool.used() > CHANNEL_BUFFERS);
         drop(sender);
         drop(out);
         assert_eq!(pool.used(), 0);
+    }
+}
+
+#[test]
+fn the_place_of_a_link_serves_again_once_the_kernel_has_let_go_of_its_last_send() {
+    for options in modes() {
+        let pool = BufferPool::new(64);
+        let (mut out, _bell, sender, mut peer) = stuck(options, &pool, false);
+        peer.write_all(&[0xee; FRAME_HEADER_BYTES])
+            .expect("connected");
+        until(&mut [&mut out], |networks| !networks[0].lost.is_empty());
+        assert_eq!(out.take_lost(), Some(1));
+        assert!(sender.broken().is_some());
+        let link = out.links[0].as_ref().expect("the kernel has its memory");
+        assert!(link.outbox.busy);
+        // Its place is not free yet.
+        let ((mut into, _other), (a, b)) = (network(options), pair());
+        out.attach(2, a, Direction::Outgoing, "there".into());
+        into.attach(12, b, Direction::Incoming, "here".into());
+        assert_eq!((out.by_id[&2], out.links.len()), (1, 2));
+        until(&mut [&mut out], |networks| networks[0].links[0].is_none());
+        drop(sender);
+        let receiving = match options.features.multishot {
+            true => usize::from(RECEIVE_READY),
+            false => 1,
+        };
+        assert_eq!(pool.used(), receiving, "what was sent is back");
+        // Now it is.
+        let (a, b) = pair();
+        out.attach(3, a, Direction::Outgoing, "there".into());
+        into.attach(13, b, Direction::Incoming, "here".into());
+        assert_eq!((out.by_id[&3], out.links.len()), (0, 2));
+        for (from, to) in [(3, 13), (2, 12)] {
+            transfer(&mut out, &mut into, from, to);
+        }
+    }
+}
+
+#[test]
+fn more_may_arrive_at_once_than_there_are_blocks_to_receive_into() {
+    let opening = [
+        &Frame::OpenChannel { channel: 0 }.encode()[..],
+        &key(0).encode(),
+    ]
+    .concat();
+    for options in modes() {
+        let (mut into, _bell) = network(options);
+        let too_many = 8;
+        let connect = |id: u64| {
+            let (peer, socket) = pair();
+            into.attach(id, socket, Direction::Incoming, "there".into());
+            peer
+        };
+        let mut peers: Vec<TcpStream> = (0..u64::from(RECEIVE_READY) + too_many)
+            .map(connect)
+            .collect();
+        until(&mut [&mut into], |networks| !networks[0].sweep());
+        for peer in &mut peers {
+            peer.write_all(&opening).expect("connected");
+        }
+        // Every socket's turn comes before any block goes back.
+        let mut completions = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while completions.len() < peers.len() {
+            assert!(Instant::now() < deadline, "{} came", completions.len());
+            into.ring.enter().expect("io_uring");
+            into.ring.reap(&mut completions);
+        }
+        let starved = completions
+            .iter()
+            .filter(|completion| completion.result == -libc::ENOBUFS);
+        let expected = if options.features.multishot {
+            too_many
+        } else {
+            0
+        };
+        assert_eq!(starved.count() as u64, expected);
+        into.completions = completions;
+        into.reap();
+        let mut opened = std::collections::BTreeSet::new();
+        until(&mut [&mut into], |networks| {
+            while let Some((id, Notice::Opened { .. })) = networks[0].take_notice() {
+                opened.insert(id);
+            }
+            opened.len() == peers.len()
+        });
+        assert_eq!(into.take_lost(), None);
     }
 }
 
