@@ -52,7 +52,9 @@ impl Features {
             (true, false) => {
                 "multishot receive into pooled buffers; a kernel of 6.1 or newer interrupts less"
             }
-            (false, _) => {
+            // Kernels with deferred task work have multishot receive too: somebody chose to do without.
+            (false, true) => "one receive operation at a time as asked for, deferred task work",
+            (false, false) => {
                 "one receive operation at a time; a kernel of 6.1 or newer needs fewer system calls"
             }
         }

@@ -298,11 +298,16 @@ pub struct Verification {
 }
 
 /// Checks the promises: each data thread may run on exactly its CPU, nobody else on a data core (unless the sets overlap),
-/// enough lockable memory for the rings. `data_threads` are the ids of the data cores' threads, in order.
+/// enough lockable memory for the rings. `data_threads` are the ids of the data cores' threads, in order; `features` is what
+/// they use of io_uring.
 ///
 /// # Errors
 /// /proc cannot be read.
-pub fn verify(placement: &Placement, data_threads: &[i32]) -> std::io::Result<Verification> {
+pub fn verify(
+    placement: &Placement,
+    data_threads: &[i32],
+    features: Features,
+) -> std::io::Result<Verification> {
     let threads = threads()?;
     let mut table = Vec::new();
     let mut broken = Vec::new();
@@ -371,12 +376,7 @@ pub fn verify(placement: &Placement, data_threads: &[i32]) -> std::io::Result<Ve
         ));
     }
     table.push(("lockable memory".to_owned(), memlock_text));
-    match Features::probe() {
-        Ok(features) => table.push(("io_uring".to_owned(), features.describe().to_owned())),
-        Err(error) => broken.push(format!(
-            "io_uring cannot be used: {error}; look at sysctl kernel.io_uring_disabled and seccomp filters"
-        )),
-    }
+    table.push(("io_uring".to_owned(), features.describe().to_owned()));
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()
@@ -459,6 +459,27 @@ mod tests {
             (placement.slots, placement.warnings.len()),
             (vec![0, 1, 0, 1], 1)
         );
+    }
+
+    #[test]
+    fn the_table_tells_which_receive_is_in_use() {
+        let placement = Placement::decide(&request(None, None, None, None), &[0]).expect("legal");
+        let line = |multishot, deferred| {
+            let features = Features {
+                deferred,
+                multishot,
+                zero_copy: true,
+            };
+            let verification = verify(&placement, &[], features).expect("/proc");
+            let mut lines = verification.table.into_iter();
+            let line = lines.find(|(what, _)| what == "io_uring");
+            line.expect("a line about io_uring").1
+        };
+        assert!(line(true, true).starts_with("multishot receive"));
+        assert!(line(true, false).contains("6.1 or newer"));
+        let single = "one receive operation at a time";
+        assert!(line(false, true).starts_with(single) && !line(false, true).contains("newer"));
+        assert!(line(false, false).starts_with(single));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl TaskManager {
                 Error::deployment(format!("cannot start the control thread: {error}"))
             })?;
         let data_threads: Vec<i32> = cores.iter().map(CoreHandle::thread_id).collect();
-        let verification = placement::verify(placement, &data_threads)
+        let verification = placement::verify(placement, &data_threads, network.features)
             .map_err(|error| Error::deployment(format!("cannot verify the placement: {error}")))?;
         let mut task_manager = Self {
             id,
