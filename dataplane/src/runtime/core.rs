@@ -155,13 +155,26 @@ impl CoreHandle {
     /// # Errors
     /// The mailbox is full or the core has ended.
     pub fn send(&self, command: CoreCommand) -> Result<()> {
+        self.offer(command).map_err(|(error, _)| error)
+    }
+
+    /// As [`CoreHandle::send`], for commands whose drop may block: what the core does not take comes back.
+    ///
+    /// # Errors
+    /// The mailbox is full or the core has ended; with the command.
+    pub fn offer(&self, command: CoreCommand) -> Result<(), (Error, Box<CoreCommand>)> {
         self.mailbox
             .try_send(Box::new(command))
             .map_err(|error| match error {
-                TrySendError::Full(_) => Error::deployment(format!(
-                    "{MAILBOX_COMMANDS} commands wait for a core that does not take them"
-                )),
-                TrySendError::Disconnected(_) => Error::deployment("the data core has ended"),
+                TrySendError::Full(command) => {
+                    let error = Error::deployment(format!(
+                        "{MAILBOX_COMMANDS} commands wait for a core that does not take them"
+                    ));
+                    (error, command)
+                }
+                TrySendError::Disconnected(command) => {
+                    (Error::deployment("the data core has ended"), command)
+                }
             })?;
         self.doorbell.ring();
         Ok(())

@@ -18,7 +18,7 @@ pub(super) struct Refused {
     pub(super) error: Error,
     /// Attempts that are on no core.
     pub(super) attempts: Vec<ExecutionAttemptId>,
-    /// What was built for those that were not even tried; dropping it may block.
+    /// What was built for them; dropping it may block.
     pub(super) specs: Vec<SubtaskSpec>,
 }
 
@@ -33,14 +33,10 @@ pub(super) fn hand_over(
     }
     let mut placed = Vec::new();
     while let Some((core, specs)) = by_core.pop_first() {
-        let mut attempts: Vec<ExecutionAttemptId> = specs.iter().map(|spec| spec.attempt).collect();
-        let sent = match cores.get(core as usize) {
-            Some(handle) => handle.send(CoreCommand::Deploy(specs)),
-            None => Err(Error::deployment(format!("no core {core} here"))),
-        };
-        if let Err(error) = sent {
-            let specs: Vec<SubtaskSpec> = by_core.into_values().flatten().collect();
-            attempts.extend(specs.iter().map(|spec| spec.attempt));
+        let attempts: Vec<ExecutionAttemptId> = specs.iter().map(|spec| spec.attempt).collect();
+        if let Err((error, mut specs)) = deploy(cores, core, specs) {
+            specs.extend(by_core.into_values().flatten());
+            let attempts = specs.iter().map(|spec| spec.attempt).collect();
             let refused = Refused {
                 error,
                 attempts,
@@ -48,7 +44,23 @@ pub(super) fn hand_over(
             };
             return (placed, Some(refused));
         }
-        placed.append(&mut attempts);
+        placed.extend(attempts);
     }
     (placed, None)
+}
+
+/// Gives `specs` to core `core`, or gives them back.
+fn deploy(
+    cores: &[CoreHandle],
+    core: u32,
+    specs: Vec<SubtaskSpec>,
+) -> Result<(), (Error, Vec<SubtaskSpec>)> {
+    let Some(handle) = cores.get(core as usize) else {
+        return Err((Error::deployment(format!("no core {core} here")), specs));
+    };
+    let refused = handle.offer(CoreCommand::Deploy(specs));
+    refused.map_err(|(error, command)| match *command {
+        CoreCommand::Deploy(specs) => (error, specs),
+        _ => unreachable!("a core gives back what it was offered"),
+    })
 }
