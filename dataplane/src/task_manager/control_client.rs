@@ -1,8 +1,10 @@
 //! The control thread: talks to the JobManager, connects cores, deploys, reports.
 //!
 //! Owns: [`ControlClient`], one tokio current-thread runtime on the housekeeping cores.
-//! Invariant: every attempt that the JobManager deployed here gets exactly one last word (Finished, Canceled or Failed)
-//! while the connection lives; when the JobManager is lost, all its subtasks are cancelled before we register again.
+//! Invariant: every attempt that the JobManager deployed here gets a last word (Finished, Canceled or Failed) while the
+//! connection lives; the first one counts: cancelling an attempt that is not here any more is answered with Canceled once
+//! more, which the JobManager ignores. When it is lost, all its subtasks are cancelled before we register again; a process
+//! that has lost a core does not. What was built and does not run is dropped on housekeeping threads.
 //! Await points: one `select` over the JobManager, the cores, the listeners, finished builds and the heartbeat timer.
 //! Left out: decisions.
 
@@ -16,7 +18,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 use ringflow_schemas::rpc::{self, FromJobManager, FromTaskManager, Message};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -26,8 +28,9 @@ use crate::limits::PEER_SILENCE_MS_MIN;
 use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
 };
-use crate::runtime::housekeeping::Housekeeping;
+use crate::runtime::housekeeping::{Housekeeping, OffCore};
 use crate::subtask::spec::SubtaskSpec;
+use crate::task_manager::cancels::Cancels;
 use crate::task_manager::deploy::{self, BuiltDeployment, Deployment, Peer};
 use crate::task_manager::hand_over::{Refused, hand_over};
 use crate::task_manager::patience::Patience;
@@ -41,6 +44,10 @@ const REPORT_WAIT: Duration = Duration::from_millis(200);
 /// How long the JobManager may take to answer a registration, and how often we look.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(10);
 const REGISTRATION_LOOK: Duration = Duration::from_secs(1);
+/// How long subtasks may take to end when the JobManager is lost, and how often cores that did not take the command meanwhile
+/// are offered it again.
+const CANCEL_WAIT: Duration = Duration::from_secs(10);
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the select loop hears from its own helpers.
 enum Internal {
@@ -53,7 +60,7 @@ enum Internal {
     /// A deployment is built and its connections stand, or not.
     Built {
         attempts: Vec<ExecutionAttemptId>,
-        result: Result<(BuiltDeployment, Vec<Dialed>)>,
+        result: Result<(OffCore<BuiltDeployment>, Vec<Dialed>)>,
     },
 }
 
@@ -80,6 +87,8 @@ pub struct ControlClient {
     building: HashSet<ExecutionAttemptId>,
     /// Attempts on cores.
     running: HashSet<ExecutionAttemptId>,
+    /// Those of them that shall end, until their cores know.
+    cancels: Cancels,
     /// The session got as far as a registration.
     was_registered: bool,
     /// How long data connections may stand still in the cluster joined last.
@@ -96,6 +105,12 @@ enum Session {
     Refused(String),
 }
 
+impl Session {
+    fn core_lost(core: usize, why: &str) -> Self {
+        Self::Refused(format!("data core {core} ended: {why}"))
+    }
+}
+
 impl ControlClient {
     /// The state before the thread starts.
     #[must_use]
@@ -110,6 +125,7 @@ impl ControlClient {
         Self {
             id,
             config,
+            cancels: Cancels::new(cores.len()),
             cores,
             listeners,
             core_events,
@@ -140,7 +156,20 @@ impl ControlClient {
         runtime.block_on(async {
             let mut wait = RETRY_FIRST;
             loop {
-                match self.session(&mut stopped).await {
+                let mut end = self.session(&mut stopped).await;
+                if let Session::Lost(reason) = &end {
+                    if std::mem::take(&mut self.was_registered) {
+                        wait = RETRY_FIRST;
+                        tracing::warn!(
+                            "lost the JobManager at {}: {reason}",
+                            self.config.job_manager
+                        );
+                    }
+                    if let Err(refused) = self.cancel_all().await {
+                        end = refused;
+                    }
+                }
+                match end {
                     Session::Stopped(reason) => {
                         self.publish(Registration::Ended(reason));
                         return;
@@ -150,17 +179,7 @@ impl ControlClient {
                         self.publish(Registration::Ended(reason));
                         return;
                     }
-                    Session::Lost(reason) => {
-                        if std::mem::take(&mut self.was_registered) {
-                            wait = RETRY_FIRST;
-                            tracing::warn!(
-                                "lost the JobManager at {}: {reason}",
-                                self.config.job_manager
-                            );
-                        }
-                        self.cancel_all().await;
-                        self.publish(Registration::Connecting(Some(reason)));
-                    }
+                    Session::Lost(reason) => self.publish(Registration::Connecting(Some(reason))),
                 }
                 tokio::select! {
                     () = sleep(wait) => {}
@@ -264,9 +283,7 @@ impl ControlClient {
                     }
                 },
                 Some(event) = self.core_events.recv() => match event {
-                    CoreEvent::CoreLost { core, why } => {
-                        break Session::Refused(format!("data core {core} ended: {why}"));
-                    }
+                    CoreEvent::CoreLost { core, why } => break Session::core_lost(core, &why),
                     event => self.on_core_event(event, &outbound),
                 },
                 Some(event) = internals.recv() => self.on_internal(event, &outbound),
@@ -274,6 +291,7 @@ impl ControlClient {
                     if let Some(silent) = patience.look(Instant::now()) {
                         break Session::Lost(format!("silent for {} ms", silent.as_millis()));
                     }
+                    self.cancels.offer(&self.cores, &self.running);
                     if joined.is_some() {
                         say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
                     }
@@ -415,7 +433,11 @@ impl ControlClient {
         tokio::spawn(async move {
             let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
             let built = tokio::task::spawn_blocking(move || {
-                let build = || deploy::build(deployment, resolver.as_ref(), &housekeeping);
+                let build = || {
+                    let built = deploy::build(deployment, resolver.as_ref(), &housekeeping)?;
+                    // Whatever becomes of it, it is not dropped on the control thread unawares.
+                    Ok(OffCore::new(built, housekeeping.clone()))
+                };
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).unwrap_or_else(|_| {
                     Err(Error::operator("building the job's operators panicked"))
                 })
@@ -441,7 +463,10 @@ impl ControlClient {
         match event {
             Internal::Accepted { core, socket, from } => {
                 let peer = format!("core {} of TaskManager {}", from.1, from.0);
-                self.attach(core, socket, Direction::Incoming, peer);
+                if let Err(error) = self.attach(core, socket, Direction::Incoming, peer) {
+                    // The peer sees the socket close and tries again.
+                    tracing::error!("data core {core} takes no connection: {error}");
+                }
             }
             Internal::Built { attempts, result } => {
                 // A job is cancelled as a whole: what was built for it goes, and nothing of it ever ran here.
@@ -451,8 +476,6 @@ impl ControlClient {
                     .filter(|attempt| self.building.remove(attempt))
                     .collect();
                 if waiting.len() < attempts.len() {
-                    let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
-                    housekeeping.dispose(result.map(|(built, _)| built));
                     for attempt in waiting {
                         say(
                             outbound,
@@ -476,15 +499,10 @@ impl ControlClient {
 
     fn wire(
         &mut self,
-        built: BuiltDeployment,
+        built: OffCore<BuiltDeployment>,
         dialed: Vec<Dialed>,
     ) -> Result<Vec<(u32, SubtaskSpec)>> {
-        for Dialed { core, peer, socket } in dialed {
-            let name = format!("core {} of TaskManager {}", peer.core, peer.task_manager_id);
-            let id = self.attach(core, socket, Direction::Outgoing, name);
-            self.connections
-                .insert((core, peer.task_manager_id, peer.core), id);
-        }
+        self.take_over(dialed)?;
         let connections = &self.connections;
         let find = |core: u32, peer: &Peer| {
             connections
@@ -492,7 +510,27 @@ impl ControlClient {
                 .copied()
         };
         let slots = &self.config.placement.slots;
-        deploy::wire(built, &self.id, slots, &self.cores, find)
+        // A connection may have been lost meanwhile: what was built is whole yet, and goes to housekeeping.
+        let mut outputs = built.deployment.remote_outputs(&self.id, slots);
+        if let Some((_, peer)) = outputs.find(|(core, peer)| find(*core, peer).is_none()) {
+            return Err(deploy::not_connected(peer));
+        }
+        drop(outputs);
+        deploy::wire(built.into_inner(), &self.id, slots, &self.cores, find)
+    }
+
+    /// Gives cores the connections that were made for a deployment. Where another deployment was faster, its connection serves
+    /// both.
+    fn take_over(&mut self, dialed: Vec<Dialed>) -> Result<()> {
+        for Dialed { core, peer, socket } in dialed {
+            let name = format!("core {} of TaskManager {}", peer.core, peer.task_manager_id);
+            let key = (core, peer.task_manager_id, peer.core);
+            if !self.connections.contains_key(&key) {
+                let id = self.attach(core, socket, Direction::Outgoing, name)?;
+                self.connections.insert(key, id);
+            }
+        }
+        Ok(())
     }
 
     /// Puts subtasks on their cores. When a core takes none, what is on no core has failed; what is on others runs, and
@@ -523,20 +561,18 @@ impl ControlClient {
         socket: StdStream,
         direction: Direction,
         peer: String,
-    ) -> ConnectionId {
+    ) -> Result<ConnectionId> {
+        let handle = self.cores.get(core as usize);
+        let handle = handle.ok_or_else(|| Error::deployment(format!("no core {core} here")))?;
         let id = self.next_connection;
+        handle.send(CoreCommand::Attach {
+            id,
+            socket,
+            direction,
+            peer,
+        })?;
         self.next_connection += 1;
-        if let Some(handle) = self.cores.get(core as usize)
-            && let Err(error) = handle.send(CoreCommand::Attach {
-                id,
-                socket,
-                direction,
-                peer,
-            })
-        {
-            tracing::error!("data core {core} takes no connection: {error}");
-        }
-        id
+        Ok(id)
     }
 
     fn on_cancel(
@@ -559,15 +595,10 @@ impl ControlClient {
         self.send_cancel(&on_cores);
     }
 
-    fn send_cancel(&self, attempts: &[ExecutionAttemptId]) {
-        if attempts.is_empty() {
-            return;
-        }
-        for (index, core) in self.cores.iter().enumerate() {
-            if let Err(error) = core.send(CoreCommand::Cancel(attempts.to_vec())) {
-                tracing::error!("data core {index} cannot cancel: {error}");
-            }
-        }
+    /// Cancels what runs. A core whose mailbox is full is told later, with a next event or heartbeat.
+    fn send_cancel(&mut self, attempts: &[ExecutionAttemptId]) {
+        self.cancels.add(attempts);
+        self.cancels.offer(&self.cores, &self.running);
     }
 
     fn on_core_event(
@@ -601,6 +632,7 @@ impl ControlClient {
             // Handled where the session can end.
             CoreEvent::CoreLost { .. } => {}
         }
+        self.cancels.offer(&self.cores, &self.running);
     }
 
     fn forget_connection(&mut self, id: ConnectionId) {
@@ -608,23 +640,45 @@ impl ControlClient {
     }
 
     /// The JobManager is gone: its jobs end here, and what cores still say about them has nobody to hear it.
-    async fn cancel_all(&mut self) {
+    ///
+    /// # Errors
+    /// A core is lost: this process must not register again.
+    async fn cancel_all(&mut self) -> Result<(), Session> {
+        self.building.clear();
         let attempts: Vec<ExecutionAttemptId> = self.running.iter().copied().collect();
         self.send_cancel(&attempts);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, self.core_events.recv()).await {
-                Ok(Some(CoreEvent::Ended { last, .. })) => drop(self.running.remove(&last.attempt)),
-                Ok(Some(CoreEvent::ConnectionLost { id, .. })) => self.forget_connection(id),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    tracing::error!("{} subtasks do not end", self.running.len());
-                    self.running.clear();
-                    break;
+        let deadline = Instant::now() + CANCEL_WAIT;
+        let mut again = interval(CANCEL_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = if self.running.is_empty() {
+                // What was said before is heard even so.
+                self.core_events.try_recv().ok()
+            } else {
+                tokio::select! {
+                    event = self.core_events.recv() => event,
+                    _ = again.tick() => {
+                        self.cancels.offer(&self.cores, &self.running);
+                        continue;
+                    }
+                    () = sleep_until(deadline) => None,
                 }
+            };
+            match event {
+                Some(CoreEvent::CoreLost { core, why }) => {
+                    return Err(Session::core_lost(core, &why));
+                }
+                Some(CoreEvent::Ended { last, .. }) => drop(self.running.remove(&last.attempt)),
+                Some(CoreEvent::ConnectionLost { id, .. }) => self.forget_connection(id),
+                Some(CoreEvent::Running(_)) => {}
+                None => break,
             }
         }
-        self.building.clear();
+        if !self.running.is_empty() {
+            tracing::error!("{} subtasks do not end", self.running.len());
+            self.running.clear();
+        }
+        Ok(())
     }
 }
 

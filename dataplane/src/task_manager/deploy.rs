@@ -379,6 +379,12 @@ pub fn wire(
     Ok(specs)
 }
 
+/// The connection to `peer` is gone.
+pub(super) fn not_connected(peer: &Peer) -> Error {
+    let message = format!("no data connection to TaskManager {}", peer.task_manager_id);
+    Error::peer_lost(&peer.task_manager_id, message)
+}
+
 type Half<T> = HashMap<ChannelKey, T>;
 
 /// Places of a road; a ring wants a power of two.
@@ -552,12 +558,7 @@ impl Wire<'_> {
         let peer = &channel.peer;
         if peer.task_manager_id != self.me {
             let id = (self.connection)(self.core, peer);
-            let id = id.ok_or_else(|| {
-                Error::peer_lost(
-                    &peer.task_manager_id,
-                    format!("no data connection to TaskManager {}", peer.task_manager_id),
-                )
-            })?;
+            let id = id.ok_or_else(|| not_connected(peer))?;
             return Ok(SenderSpec::Remote(id, channel.key, places(road)));
         }
         if peer.core == self.core {

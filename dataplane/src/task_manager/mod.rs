@@ -23,6 +23,7 @@ use crate::runtime::placement::{self, Placement, Verification};
 use crate::runtime::wakeup;
 use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 
+mod cancels;
 pub mod connections;
 pub mod control_client;
 pub mod deploy;

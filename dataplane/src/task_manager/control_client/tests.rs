@@ -39,6 +39,18 @@ fn spec(subtask: u32) -> SubtaskSpec {
 
 /// A client whose cores have mailboxes of these sizes, and what arrives in them.
 fn client(mailboxes: &[usize]) -> (ControlClient, Vec<Receiver<CoreCommandBox>>) {
+    let (client, arrived, _) = client_that_hears(mailboxes);
+    (client, arrived)
+}
+
+/// The same, and the cores' voice.
+fn client_that_hears(
+    mailboxes: &[usize],
+) -> (
+    ControlClient,
+    Vec<Receiver<CoreCommandBox>>,
+    mpsc::UnboundedSender<CoreEvent>,
+) {
     let (cores, arrived): (Vec<_>, Vec<_>) = mailboxes
         .iter()
         .map(|commands| CoreHandle::for_tests(*commands))
@@ -64,7 +76,7 @@ fn client(mailboxes: &[usize]) -> (ControlClient, Vec<Receiver<CoreCommandBox>>)
         version: String::new(),
         preempt_timer: None,
     };
-    let (_, core_events) = mpsc::unbounded_channel();
+    let (events, core_events) = mpsc::unbounded_channel();
     let (registered, _) = watch::channel(Registration::Connecting(None));
     let client = ControlClient::new(
         "tm".to_owned(),
@@ -74,7 +86,7 @@ fn client(mailboxes: &[usize]) -> (ControlClient, Vec<Receiver<CoreCommandBox>>)
         core_events,
         registered,
     );
-    (client, arrived)
+    (client, arrived, events)
 }
 
 /// Subtasks that were reported, with status and message.
@@ -160,4 +172,168 @@ async fn a_core_that_does_not_exist_fails_its_subtasks_alone() {
     assert_eq!((said[0].0, said[0].1), (1, wire::SubtaskStatus::Failed));
     assert_eq!(arrived[0].try_iter().count(), 2, "deployed and cancelled");
     assert!(client.running.contains(&attempt(0)));
+}
+
+/// What was built for an attempt is given back even when its core had it in hand: dropping it may block.
+#[test]
+fn a_refused_deployment_comes_back_whole() {
+    let (client, _arrived) = client(&[2, 0, 2]);
+    let specs = vec![(2, spec(3)), (0, spec(0)), (1, spec(2)), (0, spec(1))];
+    let (placed, refused) = hand_over(&client.cores, specs);
+    assert_eq!(placed, [attempt(0), attempt(1)]);
+    let refused = refused.expect("core 1 has no place");
+    let specs: Vec<ExecutionAttemptId> = refused.specs.iter().map(|spec| spec.attempt).collect();
+    assert_eq!(specs, [attempt(2), attempt(3)]);
+    assert_eq!(refused.attempts, specs);
+}
+
+#[tokio::test]
+async fn a_cancel_that_a_full_mailbox_refuses_is_offered_again() {
+    let (mut client, arrived) = client(&[1, 1]);
+    client.running.extend([attempt(0), attempt(1)]);
+    client.send_cancel(&[attempt(0)]);
+    client.send_cancel(&[attempt(1)]);
+    let cancelled = |core: usize| match arrived[core].try_recv().map(|command| *command) {
+        Ok(CoreCommand::Cancel(attempts)) => attempts,
+        _ => Vec::new(),
+    };
+    assert_eq!(cancelled(0), [attempt(0)]);
+    // The first core has room again, the second has not.
+    let (outbound, _messages) = mpsc::unbounded_channel();
+    client.on_core_event(CoreEvent::Running(attempt(1)), &outbound);
+    assert_eq!(cancelled(0), [attempt(1)]);
+    assert_eq!(cancelled(1), [attempt(0)]);
+    client.on_core_event(CoreEvent::Running(attempt(1)), &outbound);
+    assert_eq!(cancelled(1), [attempt(1)]);
+    // Once taken, it is not said again; nor for what has ended.
+    client.send_cancel(&[attempt(0)]);
+    client.send_cancel(&[attempt(1)]);
+    client.on_core_event(canceled(0), &outbound);
+    client.on_core_event(canceled(1), &outbound);
+    for core in [0, 1] {
+        assert_eq!(cancelled(core), [attempt(0)]);
+        client.on_core_event(CoreEvent::Running(attempt(7)), &outbound);
+        assert_eq!(cancelled(core), []);
+    }
+}
+
+#[tokio::test]
+async fn when_the_job_manager_is_lost_a_full_mailbox_does_not_keep_subtasks_alive() {
+    let (mut client, arrived, events) = client_that_hears(&[1]);
+    drop(client.cores[0].send(CoreCommand::Shutdown));
+    client.running.insert(attempt(0));
+    let core = async {
+        let mut commands = Vec::new();
+        while commands.len() < 2 {
+            commands.extend(arrived[0].try_recv().map(|command| *command));
+            sleep(CANCEL_AGAIN / 2).await;
+        }
+        assert!(matches!(&commands[1], CoreCommand::Cancel(attempts) if attempts == &[attempt(0)]));
+        drop(events.send(canceled(0)));
+    };
+    let start = Instant::now();
+    let (end, ()) = tokio::join!(client.cancel_all(), core);
+    assert!(end.is_ok() && client.running.is_empty());
+    assert!(start.elapsed() < CANCEL_WAIT, "it did not wait in vain");
+}
+
+/// A process that has lost a core and its JobManager at once ends, whether anything ran on its cores or not.
+#[test]
+fn a_core_that_is_lost_together_with_the_job_manager_ends_the_task_manager() {
+    for running in [None, Some(attempt(0))] {
+        let (mut client, _arrived, events) = client_that_hears(&[2]);
+        // Nobody listens there any more.
+        let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
+        client.config.job_manager = listener.local_addr().expect("bound").to_string();
+        drop(listener);
+        client.running.extend(running);
+        let why = "a panic".to_owned();
+        drop(events.send(CoreEvent::CoreLost { core: 3, why }));
+        let mut registration = client.registered.subscribe();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().spawn(move || client.run(stopped));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let ended = runtime.block_on(async {
+            let ended = registration.wait_for(|state| matches!(state, Registration::Ended(_)));
+            let ended = timeout(Duration::from_secs(20), ended).await;
+            ended.map(|state| state.map(|state| state.clone()))
+        });
+        drop(stop.send("the test ends".to_owned()));
+        drop(thread.expect("a thread").join());
+        let Ok(Ok(Registration::Ended(why))) = ended else {
+            panic!("it goes on: {ended:?}");
+        };
+        assert_eq!(why, "data core 3 ended: a panic");
+    }
+}
+
+/// A dialled connection and the socket at its other end.
+fn dialed() -> (Dialed, StdStream) {
+    let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let socket = StdStream::connect(address).expect("listening");
+    let (there, _) = listener.accept().expect("connected");
+    let wait = Some(Duration::from_secs(10));
+    there.set_read_timeout(wait).expect("a socket");
+    let peer = Peer {
+        task_manager_id: "there".to_owned(),
+        core: 4,
+        address: ("127.0.0.1".to_owned(), address.port()),
+    };
+    let core = 0;
+    (Dialed { core, peer, socket }, there)
+}
+
+fn is_closed(mut socket: &StdStream) -> bool {
+    matches!(std::io::Read::read(&mut socket, &mut [0]), Ok(0))
+}
+
+#[test]
+fn a_connection_that_its_core_does_not_take_is_not_kept() {
+    let (mut client, arrived) = client(&[0]);
+    let (first, there) = dialed();
+    let error = client
+        .take_over(vec![first])
+        .expect_err("the mailbox is full");
+    assert!(
+        error.to_string().contains("commands wait for a core"),
+        "{error}"
+    );
+    assert!(client.connections.is_empty(), "the next deployment dials");
+    assert!(is_closed(&there));
+    // Nor is one whose core has ended.
+    drop(arrived);
+    let (second, there) = dialed();
+    let error = client
+        .take_over(vec![second])
+        .expect_err("the core has ended");
+    assert!(error.to_string().contains("has ended"), "{error}");
+    assert!(client.connections.is_empty() && is_closed(&there));
+}
+
+#[test]
+fn of_two_connections_to_a_peer_the_first_serves_and_the_second_closes() {
+    let (mut client, arrived) = client(&[4]);
+    let ((first, _there), (second, there)) = (dialed(), dialed());
+    client.take_over(vec![first]).expect("a place");
+    let kept = client.connections.clone();
+    client.take_over(vec![second]).expect("nothing to do");
+    assert_eq!((kept.len(), &client.connections), (1, &kept));
+    assert!(is_closed(&there), "nobody would ever close it");
+    let attached: Vec<ConnectionId> = arrived[0]
+        .try_iter()
+        .filter_map(|command| match *command {
+            CoreCommand::Attach { id, .. } => Some(id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(attached, kept.values().copied().collect::<Vec<_>>());
+    // When it is lost, the next one takes its place.
+    client.forget_connection(attached[0]);
+    let (third, _there) = dialed();
+    client.take_over(vec![third]).expect("a place");
+    assert_ne!(client.connections, kept);
 }
