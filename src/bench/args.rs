@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::CpuList;
 
-use crate::cli::args::{OutputFormat, parse_bytes, parse_spin};
+use crate::cli::args::{OutputFormat, ReceiveMode, parse_bytes, parse_spin};
 use crate::duration;
 
 /// `ringflow bench`.
@@ -71,6 +71,12 @@ pub struct CommonArgs {
     /// Memory for exchange buffers of each TaskManager, such as 256MiB [default: as of `ringflow taskmanager`]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Cores")]
     pub network_memory: Option<usize>,
+    /// How the TaskManagers receive, as of `ringflow taskmanager`
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Cores")]
+    pub receive: ReceiveMode,
+    /// TaskManagers send to other hosts without copying; over the loopback interface, which copies anyway, it changes nothing
+    #[arg(long, help_heading = "Cores")]
+    pub zero_copy_send: bool,
 }
 
 /// `ringflow bench exchange`.

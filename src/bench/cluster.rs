@@ -19,6 +19,7 @@ use ringflow_dataplane::runtime::placement::CpuList;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use super::cpus::{Cpus, Stop, confine};
+use crate::cli::args::ReceiveMode;
 use crate::cli::client::RestClient;
 
 /// How long a process may take to say that it is ready, and TaskManagers to register.
@@ -41,6 +42,10 @@ pub struct ClusterLayout {
     pub spin: SpinPolicy,
     /// Network memory of each TaskManager; `None`: its default.
     pub network_memory_bytes: Option<usize>,
+    /// How they receive.
+    pub receive: ReceiveMode,
+    /// They send to other hosts without copying.
+    pub zero_copy_send: bool,
 }
 
 impl ClusterLayout {
@@ -49,6 +54,31 @@ impl ClusterLayout {
         u32::try_from(cores)
             .unwrap_or(u32::MAX)
             .saturating_mul(self.slots_per_core)
+    }
+
+    /// The command line of TaskManager `index`, which registers at `rpc`.
+    fn task_manager(&self, index: usize, rpc: &str, housekeeping: &[usize]) -> Vec<String> {
+        let data = &self.task_managers[index];
+        let mut arguments: Vec<String> = ["taskmanager", "-m", rpc].map(str::to_owned).to_vec();
+        let mut put = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
+        put("--id", format!("bench-{}", index + 1));
+        put("--cores", CpuList(data.clone()).to_string());
+        put("--slots-per-core", self.slots_per_core.to_string());
+        put("--spin", spin_text(self.spin));
+        put("--receive", receive_text(self.receive).to_owned());
+        if let Some(bytes) = self.network_memory_bytes {
+            put("--network-memory", bytes.to_string());
+        }
+        if housekeeping.iter().all(|cpu| !data.contains(cpu)) {
+            put(
+                "--housekeeping-cores",
+                CpuList(housekeeping.to_vec()).to_string(),
+            );
+        }
+        if self.zero_copy_send {
+            arguments.push("--zero-copy-send".to_owned());
+        }
+        arguments
     }
 }
 
@@ -175,16 +205,10 @@ impl BenchCluster {
     /// A process does not start, with the end of its log; or interrupted.
     pub fn start(layout: &ClusterLayout, cpus: &Cpus, stop: &Stop<'_>) -> crate::Result<Self> {
         let clock = Clock::system();
-        let words = |words: &[&str]| {
-            words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let arguments = words(&["jobmanager", "--rpc-port", "0", "--rest-port", "0"]);
+        let arguments = ["jobmanager", "--rpc-port", "0", "--rest-port", "0"];
         let job_manager = Role::start(
             "JobManager".to_owned(),
-            &arguments,
+            &arguments.map(str::to_owned),
             cpus.housekeeping.clone(),
         )?;
         let mut cluster = Self {
@@ -197,22 +221,8 @@ impl BenchCluster {
             .split_once(" rest ")
             .context("the JobManager's ready line names no REST endpoint")?;
         cluster.rest = rest.to_owned();
-        for (index, data) in layout.task_managers.iter().enumerate() {
-            let mut arguments = words(&["taskmanager", "-m", rpc]);
-            let mut put = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
-            put("--id", format!("bench-{}", index + 1));
-            put("--cores", CpuList(data.clone()).to_string());
-            put("--slots-per-core", layout.slots_per_core.to_string());
-            put("--spin", spin_text(layout.spin));
-            if let Some(bytes) = layout.network_memory_bytes {
-                put("--network-memory", bytes.to_string());
-            }
-            if cpus.housekeeping.iter().all(|cpu| !data.contains(cpu)) {
-                put(
-                    "--housekeeping-cores",
-                    CpuList(cpus.housekeeping.clone()).to_string(),
-                );
-            }
+        for index in 0..layout.task_managers.len() {
+            let arguments = layout.task_manager(index, rpc, &cpus.housekeeping);
             let what = format!("TaskManager {}", index + 1);
             cluster
                 .roles
@@ -331,9 +341,64 @@ pub fn spin_text(spin: SpinPolicy) -> String {
     }
 }
 
+/// As the flag of a TaskManager takes it.
+#[must_use]
+pub fn receive_text(receive: ReceiveMode) -> &'static str {
+    match receive {
+        ReceiveMode::Auto => "auto",
+        ReceiveMode::Single => "single",
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::args::TaskManagerArgs;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: TaskManagerArgs,
+    }
+
+    #[test]
+    fn a_task_manager_is_started_with_the_flags_of_the_bench() {
+        let mut layout = ClusterLayout {
+            task_managers: vec![vec![2], vec![3]],
+            slots_per_core: 4,
+            spin: SpinPolicy::Always,
+            network_memory_bytes: Some(32 << 20),
+            receive: ReceiveMode::Single,
+            zero_copy_send: true,
+        };
+        // The subcommand's name stands where a program's would.
+        let parse = |layout: &ClusterLayout| {
+            let arguments = layout.task_manager(1, "127.0.0.1:77", &[0, 1]);
+            CommandLine::try_parse_from(arguments).unwrap().args
+        };
+        let args = parse(&layout);
+        assert_eq!(args.id.as_deref(), Some("bench-2"));
+        assert_eq!(args.job_manager, "127.0.0.1:77");
+        let cores = args.cores;
+        assert_eq!(cores.cores, Some(CpuList(vec![3])));
+        assert_eq!(cores.housekeeping_cores, Some(CpuList(vec![0, 1])));
+        assert_eq!(cores.slots_per_core, Some(4));
+        assert_eq!(cores.spin, SpinPolicy::Always);
+        assert_eq!(cores.network_memory, Some(32 << 20));
+        assert_eq!(
+            (cores.receive, cores.zero_copy_send),
+            (ReceiveMode::Single, true)
+        );
+        layout.receive = ReceiveMode::Auto;
+        layout.zero_copy_send = false;
+        let cores = parse(&layout).cores;
+        assert_eq!(
+            (cores.receive, cores.zero_copy_send),
+            (ReceiveMode::Auto, false)
+        );
+    }
 
     #[test]
     fn cpu_time_of_a_process_is_what_that_process_says_of_itself() {

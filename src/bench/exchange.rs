@@ -72,8 +72,8 @@ pub fn run(args: &ExchangeArgs) -> crate::Result<()> {
         "duration_seconds": args.duration.as_secs_f64(),
         "keys": args.keys,
         "record_bytes": RECORD_BYTES,
-        "spin": super::cluster::spin_text(args.common.spin),
     });
+    let settings = session.settings(settings);
     let report = Report::new("exchange", &session.cpus, settings, rows);
     if let Some(path) = &args.common.plot {
         draw(path, &report)?;

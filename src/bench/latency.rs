@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 
+use super::Session;
 use super::args::LatencyArgs;
 use super::cluster::BenchCluster;
 use super::cpus::{Sides, Stop};
@@ -19,7 +20,7 @@ use super::floor::socket::{self, OpenLoop};
 use super::job::{self, Load};
 use super::plot::{self, Axis};
 use super::report::{Report, Row};
-use super::{Session, writable};
+use super::result_file::ResultFile;
 
 /// How long round trips are measured beside the paced floor.
 const ROUND_TRIPS_NS: u64 = 500_000_000;
@@ -32,9 +33,7 @@ pub fn run(args: &LatencyArgs) -> crate::Result<()> {
     let load = open_loop(args)?;
     let session = Session::open(&args.common, Sides::Two)?;
     session.cpus.need_two("bench latency")?;
-    if let Some(path) = &args.hdr {
-        writable(path)?;
-    }
+    let _hdr = args.hdr.as_deref().map(ResultFile::promise).transpose()?;
     let (mut rows, mut all) = (Vec::new(), Histogram::new(3)?);
     match &args.sweep {
         None => rows.push(Row::only(measure(&session, args, load, 1, &mut all)?)),
@@ -56,8 +55,8 @@ pub fn run(args: &LatencyArgs) -> crate::Result<()> {
         "duration_seconds": args.duration.as_secs_f64(),
         "warm_up_seconds": args.warm_up.as_secs_f64(),
         "keys": args.keys,
-        "spin": super::cluster::spin_text(args.common.spin),
     });
+    let settings = session.settings(settings);
     let report = Report::new("latency", &session.cpus, settings, rows);
     if let Some(path) = &args.common.plot {
         draw(path, &report)?;

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`run`], [`Session`] (what all instruments share). In the order a measurement goes: [`args`], [`cpus`], then in each
 //! round [`hiccup`], a [`floor`], and the engine ([`cluster`] and [`job`], or [`engine_channel`]); [`figures`], [`report`],
-//! [`hgrm`], [`plot`]. The instruments: [`latency`], [`throughput`], [`exchange`].
+//! [`hgrm`], [`plot`], [`result_file`]. The instruments: [`latency`], [`throughput`], [`exchange`].
 //! Invariant: one thing runs at a time: each engine round has a cluster of its own, which has ended before anything else
 //! is measured; rounds alternate which of engine and floor goes first.
 //! Left out: comparisons with other engines, and figures of other machines.
@@ -25,13 +25,15 @@ pub mod job;
 pub mod latency;
 pub mod plot;
 pub mod report;
+pub mod result_file;
 pub mod throughput;
 
 use args::{Bench, BenchArgs, CommonArgs};
-use cluster::ClusterLayout;
+use cluster::{ClusterLayout, receive_text, spin_text};
 use cpus::{Cpus, Sides, Stop, confine};
 use figures::{Figures, Measured, Round};
 use report::Report;
+use result_file::ResultFile;
 
 use crate::cli::args::OutputFormat;
 use crate::cli::interrupt::Interrupts;
@@ -57,6 +59,7 @@ pub struct Session<'a> {
     /// Where things run.
     pub cpus: Cpus,
     common: &'a CommonArgs,
+    _plot: Option<ResultFile>,
     interrupts: Option<Interrupts>,
 }
 
@@ -71,9 +74,11 @@ impl<'a> Session<'a> {
             common.housekeeping_cores.as_ref(),
             sides,
         )?;
-        if let Some(path) = &common.plot {
-            writable(path)?;
-        }
+        let plot = common
+            .plot
+            .as_deref()
+            .map(ResultFile::promise)
+            .transpose()?;
         if cpus.housekeeping.iter().any(|cpu| cpus.data.contains(cpu)) {
             say(
                 "warning: no CPU is left for the JobManager, the client and the kernel's threads: they interrupt what is \
@@ -84,6 +89,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             cpus,
             common,
+            _plot: plot,
             interrupts: Interrupts::listen(),
         })
     }
@@ -109,7 +115,18 @@ impl<'a> Session<'a> {
             slots_per_core,
             spin: self.common.spin,
             network_memory_bytes: self.common.network_memory,
+            receive: self.common.receive,
+            zero_copy_send: self.common.zero_copy_send,
         }
+    }
+
+    /// An instrument's settings, and those of the TaskManagers.
+    #[must_use]
+    pub fn settings(&self, mut settings: serde_json::Value) -> serde_json::Value {
+        settings["spin"] = spin_text(self.common.spin).into();
+        settings["receive"] = receive_text(self.common.receive).into();
+        settings["zero_copy_send"] = self.common.zero_copy_send.into();
+        settings
     }
 
     /// Measures hiccups, floor and engine in each round, floor and engine in turn first.
@@ -167,15 +184,4 @@ impl<'a> Session<'a> {
 fn say(text: &str) {
     // Nobody to tell when standard error is closed.
     drop(writeln!(std::io::stderr(), "{text}"));
-}
-
-/// Fails now rather than after minutes of measuring.
-fn writable(path: &std::path::Path) -> crate::Result<()> {
-    let opened = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path);
-    opened
-        .map(drop)
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -88,12 +88,12 @@ pub fn run(args: &ThroughputArgs) -> crate::Result<()> {
         "records": records,
         "keys": args.keys,
         "chained": args.chained,
-        "spin": super::cluster::spin_text(args.common.spin),
     });
     let row = Row {
         sustainable,
         ..Row::only(measured)
     };
+    let settings = session.settings(settings);
     let report = Report::new("throughput", &session.cpus, settings, vec![row]);
     if let Some(path) = &args.common.plot {
         draw(path, &report)?;

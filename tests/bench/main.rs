@@ -226,8 +226,15 @@ fn a_sweep_has_a_row_for_each_value() {
     let report = bench(
         "sweep",
         3,
-        &[&["latency", "--sweep", "slots-per-core=1,2"], &load[..]].concat(),
+        &[
+            &["latency", "--sweep", "slots-per-core=1,2"],
+            &["--receive", "single", "--zero-copy-send"],
+            &load[..],
+        ]
+        .concat(),
     );
+    assert_eq!(report["settings"]["receive"], "single");
+    assert_eq!(report["settings"]["zero_copy_send"], true);
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(
         rows.iter()
@@ -325,11 +332,16 @@ fn end(mut bench: Bench, signal: &str) -> String {
 #[test]
 fn an_interrupted_or_killed_bench_takes_its_cluster_with_it() {
     // Without --records the first thing to run is a trial of the engine.
+    let plot = File::new("interrupted.svg");
     for (signal, says) in [("-INT", "error: interrupted"), ("-KILL", "")] {
-        let bench = Bench::start(signal, &["throughput", "--rounds", "1"]);
+        let arguments = ["throughput", "--rounds", "1", "--plot", plot.path()];
+        let bench = Bench::start(signal, &arguments);
         bench.wait_for_roles(3);
+        assert!(plot.0.exists(), "it can be written");
         let error = end(bench, signal);
         assert!(error.contains(says), "{error}");
+        // Who is killed cannot tidy up.
+        assert_eq!(plot.0.exists(), signal == "-KILL", "an empty file");
     }
 }
 
