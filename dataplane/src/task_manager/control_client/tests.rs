@@ -222,16 +222,17 @@ async fn when_the_job_manager_is_lost_a_full_mailbox_does_not_keep_subtasks_aliv
     let (mut client, arrived, events) = client_that_hears(&[1]);
     drop(client.cores[0].send(CoreCommand::Shutdown));
     client.running.insert(attempt(0));
+    let start = Instant::now();
     let core = async {
         let mut commands = Vec::new();
         while commands.len() < 2 {
+            assert!(start.elapsed() < CANCEL_WAIT, "it is not told");
             commands.extend(arrived[0].try_recv().map(|command| *command));
             sleep(CANCEL_AGAIN / 2).await;
         }
         assert!(matches!(&commands[1], CoreCommand::Cancel(attempts) if attempts == &[attempt(0)]));
         drop(events.send(canceled(0)));
     };
-    let start = Instant::now();
     let (end, ()) = tokio::join!(client.cancel_all(), core);
     assert!(end.is_ok() && client.running.is_empty());
     assert!(start.elapsed() < CANCEL_WAIT, "it did not wait in vain");
