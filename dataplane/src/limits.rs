@@ -88,8 +88,14 @@ pub const SPIN_AUTO_NS: u64 = 50_000;
 /// than it saves whatever waking up costs.
 pub const SPIN_AUTO_RANGE_NS: (u64, u64) = (20_000, 500_000);
 
+/// How many wake-ups long `--spin auto` is.
+pub const SPIN_AUTO_WAKE_UPS: u64 = 4;
+
 /// Wake-ups measured for `--spin auto` when a TaskManager starts: the median of so many.
 pub const WAKE_UP_SAMPLES: usize = 31;
+
+/// How long measuring them may take on a machine that is busy with something else.
+pub const WAKE_UP_PATIENCE_NS: u64 = 500_000_000;
 
 /// The watchdog's period.
 pub const WATCHDOG_PERIOD_MS: u64 = 1;

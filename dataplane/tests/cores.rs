@@ -134,6 +134,16 @@ fn a_panic_ends_its_subtask_with_its_text_and_leaves_the_others_running() {
     thread.join().unwrap();
 }
 
+#[test]
+fn waking_a_sleeping_core_takes_time() {
+    let (core, thread, _heard) = one_core(None);
+    let median_ns = ringflow_dataplane::runtime::wakeup::median_ns(core.doorbell());
+    eprintln!("waking a core takes {median_ns:?} ns");
+    assert!((100..100_000_000).contains(&median_ns.unwrap()));
+    core.send(CoreCommand::Shutdown).unwrap();
+    thread.join().unwrap();
+}
+
 /// The fault needs glommio's preemption timer to fire between two steps of the executor: the more often it fires, the
 /// sooner that happens. At its default of 100 ms it is hardly ever seen.
 #[test]

@@ -46,8 +46,8 @@ pub struct CoreArgs {
     /// Slots in all, on as many data cores as there are
     #[arg(long, global = true, value_name = "N")]
     pub slots: Option<u32>,
-    /// How long an idle core looks for work before it sleeps: always, never, a duration such as 50us, or auto (twice what
-    /// waking up takes, which is measured at the start)
+    /// How long an idle core looks for work before it sleeps: always, never, a duration such as 50us, or auto (four times
+    /// what waking up takes, which is measured at the start)
     #[arg(long, global = true, default_value = "auto", value_parser = parse_spin)]
     pub spin: SpinPolicy,
     /// Memory for exchange buffers of the whole process, such as 256MiB; at least 1 MiB per data core

@@ -49,6 +49,8 @@ pub enum CoreCommand {
     Cancel(Vec<ExecutionAttemptId>),
     /// What the subtasks have counted.
     Report(oneshot::Sender<Vec<SubtaskSnapshot>>),
+    /// Sleep by this policy from now on.
+    Spin(SpinPolicy),
     /// End the core; subtasks that still run are dropped.
     Shutdown,
 }

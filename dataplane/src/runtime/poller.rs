@@ -225,6 +225,7 @@ impl Core {
                     });
                     drop(reply.send(snapshots.collect()));
                 }
+                CoreCommand::Spin(spin) => self.spin = spin,
                 CoreCommand::Shutdown => self.ended = true,
             }
         }
