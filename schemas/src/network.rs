@@ -165,7 +165,7 @@ mod tests {
             subpartitions: 16,
             remote: 2,
         };
-        assert_eq!(channels.buffers(NETWORK_LEVELS[0]), 16 * 11 + 2 * 21);
+        assert_eq!(channels.buffers(NETWORK_LEVELS[0]), 16 * 11 + 2 * 33);
         assert_eq!(channels.buffers(NetworkLevel::SMALLEST), 16 * 4 + 2 * 5);
     }
 

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ringflow::nexmark::NexmarkConfig;
+use ringflow_dataplane::limits::RECEIVE_READY;
 use serde_json::Value;
 
 use crate::support::nexmark_batch::{Query, first_events, lines};
@@ -71,8 +72,8 @@ fn wait_for_blocks(cluster: &Cluster, task_manager: &str, expected: std::ops::Ra
 
 /// One for each connection, of which a pair of cores has two.
 const SINGLE: std::ops::Range<u64> = 1..3;
-/// A ring of 32, shared by all connections.
-const RING: std::ops::Range<u64> = 32..33;
+/// A ring of so many, shared by all connections.
+const RING: std::ops::Range<u64> = RECEIVE_READY as u64..RECEIVE_READY as u64 + 1;
 
 #[test]
 fn one_receive_operation_at_a_time_gives_the_same_results() {
