@@ -3,7 +3,7 @@
 //! Owns: `Core`, the state of one core, and the sleep protocol.
 //! ```text
 //! loop: mailbox -> connections -> each subtask's turn -> connections (what the turns produced)
-//!       something moved? again : spin for the budget : publish "asleep", look once more, arm sockets, await the bell
+//!       something moved? again : spin for the budget : publish "asleep", let the ring strike the bell, look once more, await it
 //! ```
 //! Invariant: a core never sleeps while a turn or a connection can move; before it waits it has published so and looked
 //! again, so no work is missed ([`crate::runtime::doorbell`]). A subtask that fails or panics ends alone.
