@@ -12,7 +12,7 @@ use ringflow_dataplane::operator::chain::Output;
 use ringflow_dataplane::operator::stateless::Collector;
 use ringflow_dataplane::operator::window::assigner::SlidingWindows;
 use ringflow_dataplane::operator::window::{Count, TimeWindow, WindowOperator, WindowResult};
-use ringflow_dataplane::record::{EventTime, RecordRef, Row};
+use ringflow_dataplane::record::{EventTime, RecordRef, Row, RowKind};
 use ringflow_dataplane::state::table::Entry;
 use ringflow_dataplane::state::{KeyBeside, KeyedState};
 use ringflow_schemas::graph::Partitioner as Kind;
@@ -40,6 +40,7 @@ fn record(bytes: &[u8], time: i64) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime(time),
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     }
 }

@@ -13,7 +13,7 @@ use ringflow_dataplane::exchange::result_partition::ResultPartition;
 use ringflow_dataplane::exchange::ring::ring as make_ring;
 use ringflow_dataplane::limits::CHANNEL_BUFFERS;
 use ringflow_dataplane::metrics::SubtaskMetrics;
-use ringflow_dataplane::record::{EventTime, RecordRef};
+use ringflow_dataplane::record::{EventTime, RecordRef, RowKind};
 
 /// A struct of three words.
 const PAYLOAD: [u8; 24] = [7; 24];
@@ -23,6 +23,7 @@ fn record(bytes: &[u8]) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime::NONE,
         key_hash: 1,
+        kind: RowKind::Insert,
         origin_ns: 0,
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use ringflow_schemas::graph::Program;
 
-use crate::exchange::partitioner::KeyHash;
+use crate::exchange::partitioner::{KeyHash, SelectChannel};
 use crate::operator::OperatorFactory;
+use crate::operator::chain::SideOutputId;
 use crate::source::watermark::WatermarkPolicy;
 use crate::source::{SourceFactory, TimestampAssigner};
 
@@ -30,13 +31,38 @@ pub enum NodeCode {
     Operator(Arc<dyn OperatorFactory>),
 }
 
+/// How records of an edge find their channel, beyond what the graph says.
+#[derive(Clone, Default)]
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub enum EdgeRouting {
+    /// The graph says all.
+    #[default]
+    Plain,
+    /// By the key group of a key.
+    Key(KeyHash),
+    /// As a function of the user's says.
+    Custom(SelectChannel),
+}
+
+/// The code of one edge.
+#[derive(Clone, Default)]
+#[allow(missing_debug_implementations, reason = "holds closures")]
+pub struct EdgeCode {
+    /// How records find their channel.
+    pub routing: EdgeRouting,
+    /// The side output of its source that it starts at; `None`: the main output.
+    pub side_output: Option<SideOutputId>,
+    /// Which input of its target it leads to, from 0.
+    pub input: u8,
+}
+
 /// The code of a job.
 #[allow(missing_debug_implementations, reason = "holds closures")]
 pub struct Topology {
     /// Code of each node.
     pub nodes: Vec<NodeCode>,
-    /// Key selector of each edge that has one.
-    pub edges: Vec<Option<KeyHash>>,
+    /// Code of each edge.
+    pub edges: Vec<EdgeCode>,
     /// Fingerprint of nodes and edges.
     pub hash: u64,
 }

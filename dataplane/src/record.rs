@@ -1,7 +1,7 @@
 //! Records: bytes with an event time, read in place through typed views.
 //!
 //! Owns: [`Record`] (how a type reads its bytes), [`StructRecord`] (types that are their own bytes), [`RecordRef`] (a
-//! record on its way through a chain) and [`Row`] (what user code sees).
+//! record on its way through a chain), [`Row`] (what user code sees) and [`RowKind`] (what a record of a changelog means).
 //! Invariant: bytes in a [`RecordRef`] have passed [`Record::verify`] of the edge's type once, where they entered the
 //! process from outside, or were written by the engine; so views read them unchecked.
 //! Left out: where the bytes live ([`crate::batch`]) and who verifies ([`crate::source`], the sockets).
@@ -20,6 +20,55 @@ impl EventTime {
     pub const NONE: Self = Self(i64::MIN);
     /// The end of time: the watermark behind the last record of a bounded stream.
     pub const MAX: Self = Self(i64::MAX);
+}
+
+/// What a record says about the table that a stream keeps up to date. A stream that is no changelog has insertions only.
+///
+/// Source: Flink `RowKind`, with its short names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum RowKind {
+    /// `+I`: a new row.
+    #[default]
+    Insert = 0,
+    /// `-U`: a row as it was before an update; `+U` of the same key follows.
+    UpdateBefore = 1,
+    /// `+U`: a row as it is after an update.
+    UpdateAfter = 2,
+    /// `-D`: a row that is no more.
+    Delete = 3,
+}
+
+impl RowKind {
+    /// The kind of number `number & 3`.
+    #[inline]
+    #[must_use]
+    pub const fn of(number: u8) -> Self {
+        match number & 3 {
+            0 => Self::Insert,
+            1 => Self::UpdateBefore,
+            2 => Self::UpdateAfter,
+            _ => Self::Delete,
+        }
+    }
+
+    /// `+I`, `-U`, `+U` or `-D`.
+    #[must_use]
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::Insert => "+I",
+            Self::UpdateBefore => "-U",
+            Self::UpdateAfter => "+U",
+            Self::Delete => "-D",
+        }
+    }
+
+    /// The record adds a row; otherwise it takes one away.
+    #[inline]
+    #[must_use]
+    pub const fn is_addition(self) -> bool {
+        matches!(self, Self::Insert | Self::UpdateAfter)
+    }
 }
 
 /// How a type of records reads its bytes. Implemented by `ringflow::record!`, never by hand in user code.
@@ -65,6 +114,8 @@ pub struct RecordRef<'a> {
     pub timestamp: EventTime,
     /// [`ringflow_schemas::key_group::spread`] hash of the key on keyed edges, 0 elsewhere.
     pub key_hash: u32,
+    /// What the record means in a changelog.
+    pub kind: RowKind,
     /// When the record was due at its source, in nanoseconds since the epoch; 0: not measured.
     /// Latency at a sink counts from here.
     pub origin_ns: u64,
@@ -74,7 +125,9 @@ pub struct RecordRef<'a> {
 #[derive(Debug)]
 pub struct Row<'a, R: Record> {
     view: R::View<'a>,
+    bytes: &'a [u8],
     timestamp: EventTime,
+    kind: RowKind,
     record: PhantomData<fn() -> R>,
 }
 
@@ -90,7 +143,9 @@ impl<'a, R: Record> Row<'a, R> {
         let view = unsafe { R::view(record.bytes) };
         Self {
             view,
+            bytes: record.bytes,
             timestamp: record.timestamp,
+            kind: record.kind,
             record: PhantomData,
         }
     }
@@ -99,6 +154,18 @@ impl<'a, R: Record> Row<'a, R> {
     #[must_use]
     pub fn timestamp(&self) -> EventTime {
         self.timestamp
+    }
+
+    /// What the record means in a changelog.
+    #[must_use]
+    pub fn kind(&self) -> RowKind {
+        self.kind
+    }
+
+    /// The record's bytes: an `R`.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The view, with the record's own lifetime.

@@ -149,7 +149,7 @@ impl Pipeline {
             seen: Arc::clone(&pipeline.seen),
             stop: Arc::clone(&pipeline.stop),
         };
-        let roads = vec![(ReceiverSpec::Remote(key, CHANNEL_CREDIT), "tm-1".into())];
+        let roads = vec![(ReceiverSpec::Remote(key, CHANNEL_CREDIT), "tm-1".into(), 0)];
         let counting =
             OutputSpec::Chained("count".into(), Box::new(counter), Box::new(OutputSpec::End));
         to.send(CoreCommand::Deploy(vec![subtask(

@@ -33,6 +33,8 @@ pub enum OperatorKind {
     OneInput,
     /// Writes to the outside; has no outputs.
     Sink,
+    /// Has two inputs of types of their own.
+    TwoInput,
 }
 
 /// Whether an operator may share a subtask with its neighbours.
@@ -63,6 +65,8 @@ pub enum Partitioner {
     Global,
     /// By key group.
     Hash,
+    /// As a function of the program's says.
+    Custom,
 }
 
 impl Partitioner {
@@ -83,6 +87,7 @@ impl Partitioner {
             Self::Broadcast => "BROADCAST",
             Self::Global => "GLOBAL",
             Self::Hash => "HASH",
+            Self::Custom => "CUSTOM",
         }
     }
 }

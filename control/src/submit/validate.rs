@@ -182,6 +182,12 @@ fn check_ends(graph: &StreamGraph, reasons: &mut Vec<String>) {
                     "operator `{name}` has no input: nothing would ever reach it"
                 ));
             }
+            OperatorKind::TwoInput if in_edges[index].len() < 2 => {
+                reasons.push(format!(
+                    "operator `{name}` takes two inputs and has {}",
+                    in_edges[index].len()
+                ));
+            }
             OperatorKind::Sink if !out_edges[index].is_empty() => {
                 reasons.push(format!("sink `{name}` has an output"));
             }

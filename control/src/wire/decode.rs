@@ -54,6 +54,7 @@ fn node(node: wire_graph::StreamNode<'_>) -> Result<StreamNode, String> {
             wire_graph::OperatorKind::Source => OperatorKind::Source,
             wire_graph::OperatorKind::OneInput => OperatorKind::OneInput,
             wire_graph::OperatorKind::Sink => OperatorKind::Sink,
+            wire_graph::OperatorKind::TwoInput => OperatorKind::TwoInput,
             other => return Err(format!("unknown kind of operator {}", other.0)),
         },
         parallelism: node.parallelism(),
@@ -94,6 +95,7 @@ fn edge(edge: wire_graph::StreamEdge<'_>) -> Result<StreamEdge, String> {
             wire_graph::Partitioner::Broadcast => Partitioner::Broadcast,
             wire_graph::Partitioner::Global => Partitioner::Global,
             wire_graph::Partitioner::Hash => Partitioner::Hash,
+            wire_graph::Partitioner::Custom => Partitioner::Custom,
             other => return Err(format!("unknown partitioner {}", other.0)),
         },
     })

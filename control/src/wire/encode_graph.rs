@@ -90,6 +90,7 @@ fn node<'b>(
                 OperatorKind::Source => wire_graph::OperatorKind::Source,
                 OperatorKind::OneInput => wire_graph::OperatorKind::OneInput,
                 OperatorKind::Sink => wire_graph::OperatorKind::Sink,
+                OperatorKind::TwoInput => wire_graph::OperatorKind::TwoInput,
             },
             parallelism: node.parallelism,
             auto_parallelism: node.auto_parallelism,
@@ -136,5 +137,6 @@ pub(super) fn partitioner(partitioner: Partitioner) -> wire_graph::Partitioner {
         Partitioner::Broadcast => wire_graph::Partitioner::Broadcast,
         Partitioner::Global => wire_graph::Partitioner::Global,
         Partitioner::Hash => wire_graph::Partitioner::Hash,
+        Partitioner::Custom => wire_graph::Partitioner::Custom,
     }
 }

@@ -4,7 +4,8 @@
 //! ```text
 //! record   | head 8 | event time 8, if TIMED | origin 8, if STAMPED | payload, padded to 8 |
 //! control  | head 8 | event time 8, if TIMED | origin 8, if STAMPED |
-//! head, little endian: length of the payload or kind of control element (bits 0..28), flags (28..32), key hash (32..64)
+//! head, little endian: length of the payload or kind of control element (bits 0..26), row kind (26..28), flags (28..32),
+//! key hash (32..64)
 //! ```
 //! So a record without event time and measurement costs 8 bytes beside its payload, and each buffer says for itself what
 //! its records carry: edges need not agree on anything.
@@ -15,13 +16,16 @@
 use super::run::Run;
 use crate::element::{Control, Element, Watermark};
 use crate::limits::{ELEMENT_ALIGN, ELEMENT_HEADER_BYTES, RECORD_BYTES_MAX};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 
 /// The part of the head that is always there.
 pub const HEAD: usize = 8;
 const FIELD: usize = 8;
 
-const LENGTH: u32 = (1 << 28) - 1;
+const LENGTH: u32 = (1 << 26) - 1;
+/// [`RowKind`] of a record; 0, which is an insertion, in control elements.
+const ROW_KIND: u32 = 3 << ROW_KIND_SHIFT;
+const ROW_KIND_SHIFT: u32 = 26;
 const TIMED: u32 = 1 << 28;
 const STAMPED: u32 = 1 << 29;
 const UNUSED: u32 = 1 << 30;
@@ -31,7 +35,7 @@ const KIND_WATERMARK: u32 = 1;
 const KIND_IDLE: u32 = 2;
 const KIND_END_OF_INPUT: u32 = 3;
 
-const _: () = assert!(HEAD + 2 * FIELD == ELEMENT_HEADER_BYTES && RECORD_BYTES_MAX < 1 << 28);
+const _: () = assert!(HEAD + 2 * FIELD == ELEMENT_HEADER_BYTES && RECORD_BYTES_MAX < 1 << 26);
 
 /// Why bytes from another process are no elements.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,10 +128,10 @@ fn copy_words<const N: usize>(to: &mut [u8], from: &[u8]) {
 #[inline(always)]
 #[allow(
     clippy::cast_possible_truncation,
-    reason = "RECORD_BYTES_MAX < 2^28, checked where records enter"
+    reason = "RECORD_BYTES_MAX < 2^26, checked where records enter"
 )]
 pub(super) fn write_record(space: &mut [u8], record: &RecordRef<'_>, key_hash: u32) {
-    let mut word = record.bytes.len() as u32;
+    let mut word = record.bytes.len() as u32 | u32::from(record.kind as u8) << ROW_KIND_SHIFT;
     let mut at = HEAD;
     if record.timestamp != EventTime::NONE {
         word |= TIMED;
@@ -211,6 +215,7 @@ pub fn next_element<'a>(filled: &'a [u8], offset: &mut usize) -> Option<Element<
             bytes,
             timestamp,
             key_hash,
+            kind: RowKind::of((word >> ROW_KIND_SHIFT) as u8),
             origin_ns,
         }));
     }
@@ -229,9 +234,9 @@ pub fn next_element<'a>(filled: &'a [u8], offset: &mut usize) -> Option<Element<
 /// What follows in a buffer: some records of one kind, or a control element.
 #[derive(Debug, Clone, Copy)]
 pub enum Piece<'a> {
-    /// Records of the same length and flags.
+    /// Insertions of the same length and flags.
     Run(Run<'a>),
-    /// A record with an origin of its own.
+    /// A record with an origin of its own, or one that is no insertion.
     Record(RecordRef<'a>),
     /// A control element.
     Control(Control),
@@ -247,7 +252,7 @@ pub enum Piece<'a> {
 pub fn next_piece<'a>(filled: &'a [u8], offset: &mut usize, most: usize) -> Option<Piece<'a>> {
     let rest = filled.get(*offset..)?;
     let word = u64::from_le_bytes(*rest.first_chunk()?) as u32;
-    if word & (CONTROL | STAMPED) != 0 {
+    if word & (CONTROL | STAMPED | ROW_KIND) != 0 {
         return Some(match next_element(filled, offset)? {
             Element::Record(record) => Piece::Record(record),
             Element::Control(control) => Piece::Control(control),
@@ -289,7 +294,7 @@ pub fn element_bytes(head: [u8; 8], offset: usize) -> Result<(usize, bool), Batc
         }
         return Ok((bytes + length.next_multiple_of(ELEMENT_ALIGN), true));
     }
-    if word & UNUSED != 0 {
+    if word & (UNUSED | ROW_KIND) != 0 {
         return Err(BatchError::Head { head: word, offset });
     }
     let kind = word & LENGTH;

@@ -6,7 +6,7 @@
 //! there is at least one. A run has at most `limits::RUN_RECORDS` records, so what it makes is bounded.
 //! Left out: which operators gain from it ([`crate::operator::Operator::takes_runs`]).
 
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 
 use super::layout::HEAD;
 
@@ -126,6 +126,7 @@ impl<'a> Run<'a> {
                 bytes: &element[run.payload..run.payload + run.size],
                 timestamp,
                 key_hash,
+                kind: RowKind::Insert,
                 origin_ns: run.origin_ns,
             }
         })

@@ -1,7 +1,7 @@
 use super::*;
 use crate::element::Watermark;
 use crate::limits::RECORD_BYTES_MAX;
-use crate::record::EventTime;
+use crate::record::{EventTime, RowKind};
 use proptest::prelude::*;
 
 fn record(bytes: &[u8], time: i64) -> RecordRef<'_> {
@@ -9,6 +9,7 @@ fn record(bytes: &[u8], time: i64) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime(time),
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 9,
     }
 }
@@ -57,6 +58,34 @@ fn elements_come_back_in_order_and_watermarks_coalesce() {
     for (element, expected) in elements[1..].iter().zip(controls) {
         assert!(matches!(element, Element::Control(control) if *control == expected));
     }
+}
+
+#[test]
+fn what_a_record_means_travels_with_it_and_only_insertions_make_runs() {
+    let mut buffer = BufferPool::new(1).take().expect("one free");
+    let kinds: Vec<RowKind> = (0..8).map(RowKind::of).collect();
+    for kind in kinds.iter().chain(&[RowKind::Insert; 3]) {
+        let plain = RecordRef {
+            kind: *kind,
+            origin_ns: 0,
+            ..record(&[1; 8], 5)
+        };
+        assert!(buffer.push_record(&plain, 3));
+    }
+    layout::scan(buffer.as_slice()).expect("written by us");
+    let (mut offset, mut read, mut runs) = (0, Vec::new(), Vec::new());
+    while let Some(piece) = layout::next_piece(buffer.as_slice(), &mut offset, 64) {
+        match piece {
+            layout::Piece::Run(run) => {
+                runs.push(run.len());
+                read.extend(run.records().map(|record| record.kind));
+            }
+            layout::Piece::Record(record) => read.push(record.kind),
+            layout::Piece::Control(control) => panic!("{control:?}"),
+        }
+    }
+    assert_eq!(read[..8], kinds);
+    assert_eq!((read.len(), runs), (11, vec![1, 1, 3]));
 }
 
 #[test]

@@ -18,6 +18,8 @@ struct InputChannel {
     road: ChannelReceiver,
     /// The TaskManager at the other end, for messages.
     peer: String,
+    /// Which input of the subtask's first operator its records are for.
+    input: u8,
     ended: bool,
 }
 
@@ -31,14 +33,15 @@ pub struct InputGate {
 }
 
 impl InputGate {
-    /// A gate over `roads`, each with the name of its peer TaskManager.
+    /// A gate over `roads`, each with the name of its peer TaskManager and the input it leads to.
     #[must_use]
-    pub fn new(roads: Vec<(ChannelReceiver, String)>) -> Self {
+    pub fn new(roads: Vec<(ChannelReceiver, String, u8)>) -> Self {
         let channels: Vec<InputChannel> = roads
             .into_iter()
-            .map(|(road, peer)| InputChannel {
+            .map(|(road, peer, input)| InputChannel {
                 road,
                 peer,
+                input,
                 ended: false,
             })
             .collect();
@@ -62,6 +65,13 @@ impl InputGate {
             }
         }
         None
+    }
+
+    /// Which input of the subtask's first operator the records of `channel` are for.
+    #[inline]
+    #[must_use]
+    pub fn input_of(&self, channel: usize) -> u8 {
+        self.channels[channel].input
     }
 
     /// Nothing to take.

@@ -10,6 +10,7 @@ use ringflow_schemas::key_group::{self, KeyGroupOf};
 
 use crate::batch::Run;
 use crate::error::{Error, Result};
+use crate::program::EdgeRouting;
 use crate::record::RecordRef;
 
 /// Computes the [`key_group::spread`] hash of a record's key; the typed key selector of an edge, erased.
@@ -35,6 +36,9 @@ impl<F: Fn(&[u8]) -> u32 + Send + Sync> HashKeys for F {
 /// The key selector of an edge.
 pub type KeyHash = Arc<dyn HashKeys>;
 
+/// Chooses the channel of a record among so many; the partitioner of a user, erased. What it returns is checked.
+pub type SelectChannel = Arc<dyn Fn(&RecordRef<'_>, usize) -> usize + Send + Sync>;
+
 /// Chooses channels for records.
 #[allow(missing_debug_implementations, reason = "holds a closure")]
 pub enum Partitioner {
@@ -52,6 +56,8 @@ pub enum Partitioner {
     },
     /// Every channel gets every record.
     Broadcast,
+    /// As a function of the user's says.
+    Custom(SelectChannel),
     /// By key group.
     Hash {
         /// The edge's key selector.
@@ -70,6 +76,8 @@ pub enum Target {
     One(usize, u32),
     /// All channels.
     All,
+    /// None: the user's partitioner named this one.
+    Wrong(usize),
 }
 
 impl Partitioner {
@@ -81,13 +89,18 @@ impl Partitioner {
         kind: WirePartitioner,
         channels: usize,
         max_parallelism: u32,
-        key_hash: Option<KeyHash>,
+        routing: EdgeRouting,
         seed: u64,
     ) -> Result<Self> {
         match kind {
+            WirePartitioner::Custom => match routing {
+                EdgeRouting::Custom(select) => Ok(Self::Custom(select)),
+                _ => Err(Error::deployment("a custom edge needs a partitioner")),
+            },
             WirePartitioner::Hash => {
-                let key_hash = key_hash
-                    .ok_or_else(|| Error::deployment("a hash edge needs a key selector"))?;
+                let EdgeRouting::Key(key_hash) = routing else {
+                    return Err(Error::deployment("a hash edge needs a key selector"));
+                };
                 let parallelism = u32::try_from(channels).unwrap_or(u32::MAX);
                 if parallelism == 0
                     || parallelism > max_parallelism
@@ -144,6 +157,10 @@ impl Partitioner {
                 Target::One(channel, record.key_hash)
             }
             Self::Broadcast => Target::All,
+            Self::Custom(select) => match select(record, channels) {
+                channel if channel < channels => Target::One(channel, record.key_hash),
+                wrong => Target::Wrong(wrong),
+            },
             Self::Hash {
                 key_hash,
                 key_group_of,
@@ -187,13 +204,14 @@ impl Partitioner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::EventTime;
+    use crate::record::{EventTime, RowKind};
 
     fn record(bytes: &[u8]) -> RecordRef<'_> {
         RecordRef {
             bytes,
             timestamp: EventTime(0),
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         }
     }
@@ -201,7 +219,8 @@ mod tests {
     #[test]
     fn hash_sends_a_key_to_the_owner_of_its_key_group() -> Result<()> {
         let key_hash: KeyHash = Arc::new(|bytes: &[u8]| key_group::spread(i32::from(bytes[0])));
-        let mut hash = Partitioner::new(WirePartitioner::Hash, 3, 128, Some(key_hash), 0)?;
+        let mut hash =
+            Partitioner::new(WirePartitioner::Hash, 3, 128, EdgeRouting::Key(key_hash), 0)?;
         for key in 0..=255u8 {
             let spread = key_group::spread(i32::from(key));
             let owner = key_group::owner(key_group::key_group(spread, 128), 128, 3);
@@ -215,7 +234,8 @@ mod tests {
 
     #[test]
     fn round_robin_visits_every_channel_in_turn() -> Result<()> {
-        let mut rebalance = Partitioner::new(WirePartitioner::Rebalance, 3, 0, None, 5)?;
+        let mut rebalance =
+            Partitioner::new(WirePartitioner::Rebalance, 3, 0, EdgeRouting::Plain, 5)?;
         let seen: Vec<Target> = (0..4).map(|_| rebalance.select(&record(b""), 3)).collect();
         assert_eq!(seen, [2, 0, 1, 2].map(|channel| Target::One(channel, 0)));
         Ok(())
@@ -223,8 +243,17 @@ mod tests {
 
     #[test]
     fn a_hash_edge_needs_keys_and_enough_key_groups() {
-        assert!(Partitioner::new(WirePartitioner::Hash, 3, 128, None, 0).is_err());
+        assert!(Partitioner::new(WirePartitioner::Hash, 3, 128, EdgeRouting::Plain, 0).is_err());
         let key_hash: KeyHash = Arc::new(|_: &[u8]| 0);
-        assert!(Partitioner::new(WirePartitioner::Hash, 129, 128, Some(key_hash), 0).is_err());
+        assert!(
+            Partitioner::new(
+                WirePartitioner::Hash,
+                129,
+                128,
+                EdgeRouting::Key(key_hash),
+                0
+            )
+            .is_err()
+        );
     }
 }

@@ -100,6 +100,7 @@ impl ResultPartition {
                     self.push_to(channel, record, record.key_hash);
                 }
             }
+            Target::Wrong(channel) => return Err(no_channel(channel, self.subpartitions.len())),
         }
         add(&self.metrics.records_out, 1);
         Ok(())
@@ -277,6 +278,14 @@ impl ResultPartition {
 }
 
 #[cold]
+fn no_channel(channel: usize, channels: usize) -> Error {
+    Error::operator(format!(
+        "the partitioner of `partition_custom` chose subtask {channel} of {channels}: it must return less than the number \
+         it is given"
+    ))
+}
+
+#[cold]
 fn oversized(bytes: usize) -> Error {
     Error::operator(format!(
         "a record of {bytes} bytes is too large to leave the subtask: the limit is {RECORD_BYTES_MAX}"
@@ -290,7 +299,7 @@ mod tests {
     use crate::element::{Element, Watermark};
     use crate::exchange::local::LocalQueue;
     use crate::limits::{BUFFER_BYTES, CHANNEL_BUFFERS};
-    use crate::record::EventTime;
+    use crate::record::{EventTime, RowKind};
 
     fn partition() -> (ResultPartition, LocalQueue) {
         let queue = LocalQueue::new(CHANNEL_BUFFERS);
@@ -307,6 +316,7 @@ mod tests {
             bytes,
             timestamp: EventTime(1),
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         }
     }

@@ -14,11 +14,20 @@ use crate::error::{Error, Result};
 use crate::exchange::result_partition::ResultPartition;
 use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::operator::{Operator, Progress};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::OpenContext;
 
 /// What passes through a chain in order with records.
-pub type Signal = Control;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A control element of the stream.
+    Control(Control),
+    /// The wall clock, in milliseconds since the epoch: for the operators of this chain alone.
+    ProcessingTime(i64),
+}
+
+/// Number of a side output, from its name and the type of its records.
+pub type SideOutputId = u64;
 
 /// Where an operator's output goes. A concrete type, so that a record costs one virtual call per operator.
 #[allow(missing_debug_implementations, reason = "holds boxed operators")]
@@ -29,6 +38,8 @@ pub enum Output {
     Partition(Box<ResultPartition>),
     /// Every one of these gets each record.
     Several(Vec<Output>),
+    /// The main output, and side outputs, which get only what is meant for them.
+    Sides(Box<Output>, Vec<(SideOutputId, Output)>),
     /// Behind a sink.
     End,
     /// Collects what comes, for tests of operators.
@@ -40,8 +51,10 @@ pub enum Output {
 pub enum Captured {
     /// A record's bytes and time.
     Record(Vec<u8>, EventTime),
-    /// A signal.
-    Signal(Signal),
+    /// A record that is no insertion: its bytes, time and kind.
+    Change(Vec<u8>, EventTime, RowKind),
+    /// A control element.
+    Signal(Control),
 }
 
 impl Output {
@@ -68,9 +81,38 @@ impl Output {
             Self::Several(outputs) => outputs
                 .iter_mut()
                 .try_for_each(|output| output.collect_run(run)),
+            Self::Sides(main, _) => main.collect_run(run),
             Self::End => Ok(()),
             Self::Capture(_) => run.records().try_for_each(|record| self.leave(&record)),
         }
+    }
+
+    /// Passes a record to side output `id`; without a consumer it is dropped, as in Flink.
+    ///
+    /// # Errors
+    /// An operator behind failed.
+    pub fn collect_side(&mut self, id: SideOutputId, record: &RecordRef<'_>) -> Result<()> {
+        if let Self::Sides(_, sides) = self
+            && let Some((_, output)) = sides.iter_mut().find(|(side, _)| *side == id)
+        {
+            return output.collect(record);
+        }
+        Ok(())
+    }
+
+    /// Where signals go on: each output behind this one.
+    fn branches(&mut self) -> impl Iterator<Item = &mut Self> {
+        let (several, main, sides) = match self {
+            Self::Several(outputs) => (outputs.as_mut_slice(), None, Default::default()),
+            Self::Sides(main, sides) => (
+                Default::default(),
+                Some(main.as_mut()),
+                sides.as_mut_slice(),
+            ),
+            _ => (Default::default(), None, Default::default()),
+        };
+        let sides = sides.iter_mut().map(|(_, output)| output);
+        several.iter_mut().chain(main).chain(sides)
     }
 
     /// A record leaves the straight road from operator to operator. Apart, so that this road stays short.
@@ -82,9 +124,14 @@ impl Output {
             Self::Several(outputs) => outputs
                 .iter_mut()
                 .try_for_each(|output| output.collect(record)),
+            Self::Sides(main, _) => main.collect(record),
             Self::End => Ok(()),
             Self::Capture(captured) => {
-                captured.push(Captured::Record(record.bytes.to_vec(), record.timestamp));
+                let (bytes, time) = (record.bytes.to_vec(), record.timestamp);
+                captured.push(match record.kind {
+                    RowKind::Insert => Captured::Record(bytes, time),
+                    kind => Captured::Change(bytes, time, kind),
+                });
                 Ok(())
             }
         }
@@ -106,41 +153,44 @@ impl Output {
                 }
                 Self::Partition(partition) => return partition.is_blocked(),
                 Self::Several(outputs) => return outputs.iter().any(Self::is_blocked),
+                Self::Sides(main, sides) => {
+                    return main.is_blocked() || sides.iter().any(|(_, side)| side.is_blocked());
+                }
                 Self::End | Self::Capture(_) => return false,
             }
         }
     }
 
     fn signal(&mut self, signal: Signal) -> Result<Progress> {
-        match self {
-            Self::Chained(node) => node.on_signal(signal),
-            Self::Partition(partition) => {
-                partition.push_control(signal);
+        match (self, signal) {
+            (Self::Chained(node), _) => node.on_signal(signal),
+            (Self::Partition(partition), Signal::Control(control)) => {
+                partition.push_control(control);
                 Ok(Progress::Done)
             }
-            Self::Several(outputs) => {
+            (output @ (Self::Several(_) | Self::Sides(..)), _) => {
                 let mut progress = Progress::Done;
-                for output in outputs {
+                for output in output.branches() {
                     if output.signal(signal)? == Progress::Blocked {
                         progress = Progress::Blocked;
                     }
                 }
                 Ok(progress)
             }
-            Self::End => Ok(Progress::Done),
-            Self::Capture(captured) => {
-                captured.push(Captured::Signal(signal));
+            (Self::Capture(captured), Signal::Control(control)) => {
+                captured.push(Captured::Signal(control));
                 Ok(Progress::Done)
             }
+            (Self::Partition(_) | Self::Capture(_) | Self::End, _) => Ok(Progress::Done),
         }
     }
 
     fn resume(&mut self) -> Result<Progress> {
         match self {
             Self::Chained(node) => node.resume(),
-            Self::Several(outputs) => {
+            Self::Several(_) | Self::Sides(..) => {
                 let mut progress = Progress::Done;
-                for output in outputs {
+                for output in self.branches() {
                     if output.resume()? == Progress::Blocked {
                         progress = Progress::Blocked;
                     }
@@ -155,26 +205,44 @@ impl Output {
         &mut self,
         visit: &mut impl FnMut(&mut ChainNode) -> Result<()>,
     ) -> Result<()> {
-        match self {
-            Self::Chained(node) => {
-                visit(node)?;
-                node.output.for_each_node(visit)
-            }
-            Self::Several(outputs) => outputs
-                .iter_mut()
-                .try_for_each(|output| output.for_each_node(visit)),
-            Self::Partition(_) | Self::End | Self::Capture(_) => Ok(()),
+        if let Self::Chained(node) = self {
+            visit(node)?;
+            return node.output.for_each_node(visit);
         }
+        self.branches()
+            .try_for_each(|output| output.for_each_node(visit))
     }
 
     fn for_each_partition(&mut self, visit: &mut impl FnMut(&mut ResultPartition)) {
         match self {
             Self::Chained(node) => node.output.for_each_partition(visit),
             Self::Partition(partition) => visit(partition),
-            Self::Several(outputs) => outputs
-                .iter_mut()
+            _ => self
+                .branches()
                 .for_each(|output| output.for_each_partition(visit)),
-            Self::End | Self::Capture(_) => {}
+        }
+    }
+
+    /// The earliest processing time that an operator wants to be called at.
+    fn next_processing_time(&self) -> Option<i64> {
+        match self {
+            Self::Chained(node) => {
+                let own = node.operator.next_processing_time();
+                own.into_iter()
+                    .chain(node.output.next_processing_time())
+                    .min()
+            }
+            Self::Several(outputs) => {
+                let times = outputs.iter().filter_map(Self::next_processing_time);
+                times.min()
+            }
+            Self::Sides(main, sides) => {
+                let sides = sides
+                    .iter()
+                    .filter_map(|(_, side)| side.next_processing_time());
+                sides.chain(main.next_processing_time()).min()
+            }
+            Self::Partition(_) | Self::End | Self::Capture(_) => None,
         }
     }
 }
@@ -220,6 +288,14 @@ impl ChainNode {
         }
     }
 
+    #[inline]
+    fn on_record_of(&mut self, input: u8, record: &RecordRef<'_>) -> Result<()> {
+        match self.operator.on_record_of(input, record, &mut self.output) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.named(error)),
+        }
+    }
+
     fn on_run(&mut self, run: &Run<'_>) -> Result<()> {
         match self.operator.on_run(run, &mut self.output) {
             Ok(()) => Ok(()),
@@ -235,17 +311,20 @@ impl ChainNode {
     fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
         debug_assert!(self.pending.is_none(), "a blocked chain takes no signal");
         let done = match signal {
-            Signal::Watermark {
+            Signal::Control(Control::Watermark {
                 watermark: Watermark::At(time),
                 origin_ns,
-            } => self
+            }) => self
                 .operator
                 .on_watermark(time, origin_ns, &mut self.output),
-            Signal::Watermark {
+            Signal::Control(Control::Watermark {
                 watermark: Watermark::Idle,
                 ..
-            } => Ok(Progress::Done),
-            Signal::EndOfInput => self.operator.on_end_of_input(&mut self.output),
+            }) => Ok(Progress::Done),
+            Signal::Control(Control::EndOfInput) => self.operator.on_end_of_input(&mut self.output),
+            Signal::ProcessingTime(now_ms) => {
+                self.operator.on_processing_time(now_ms, &mut self.output)
+            }
         };
         match done.map_err(|error| error.at_operator(&self.name))? {
             Progress::Done => self.pass_on(signal),
@@ -297,6 +376,8 @@ pub struct Chain {
     can_block: bool,
     /// Its head wants to hear of keys early.
     wants_keys: bool,
+    /// Some operator wants to be called at times of the wall clock.
+    uses_time: bool,
     /// All its operators take runs.
     takes_runs: bool,
 }
@@ -305,9 +386,10 @@ impl Chain {
     /// A chain entered at `head`.
     #[must_use]
     pub fn new(mut head: Output) -> Self {
-        let (mut polls, mut takes_runs) = (false, true);
+        let (mut polls, mut takes_runs, mut uses_time) = (false, true, false);
         head.for_each_node(&mut |node| {
             polls |= node.wants_poll;
+            uses_time |= node.operator.uses_processing_time();
             takes_runs &= node.operator.takes_runs();
             Ok(())
         })
@@ -322,6 +404,7 @@ impl Chain {
             can_block,
             wants_keys,
             takes_runs,
+            uses_time,
         }
     }
 
@@ -344,6 +427,29 @@ impl Chain {
     #[inline]
     pub fn on_record(&mut self, record: &RecordRef<'_>) -> Result<()> {
         self.head.collect(record)
+    }
+
+    /// A record of input `input` of the head enters.
+    ///
+    /// # Errors
+    /// An operator failed.
+    #[inline]
+    pub fn on_record_of(&mut self, input: u8, record: &RecordRef<'_>) -> Result<()> {
+        match &mut self.head {
+            Output::Chained(node) => node.on_record_of(input, record),
+            head => head.collect(record),
+        }
+    }
+
+    /// The earliest processing time, in milliseconds since the epoch, that an operator wants to be called at.
+    #[inline]
+    #[must_use]
+    pub fn next_processing_time(&self) -> Option<i64> {
+        if self.uses_time {
+            self.head.next_processing_time()
+        } else {
+            None
+        }
     }
 
     /// Runs may enter.

@@ -1,7 +1,8 @@
 //! What happens to a record: operators, called record by record inside their chain.
 //!
 //! Owns: [`Operator`], [`OperatorFactory`], [`Progress`]. Order of calls on the subtask's core:
-//! `open`, then any of `on_record` / `on_watermark` / `poll`, then `on_end_of_input` once, then `close` once.
+//! `open`, then any of `on_record` / `on_watermark` / `on_processing_time` / `poll`, then `on_end_of_input` once, then `close`
+//! once.
 //! `close` alone follows a cancellation or a failure.
 //! Invariant: an operator that returned [`Progress::Blocked`] gets `resume` and nothing else until it says `Done`; so
 //! long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
@@ -15,7 +16,9 @@ use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::{OpenContext, PrepareContext};
 
 pub mod chain;
+pub mod co;
 pub mod reduce;
+pub mod side_output;
 pub mod stateless;
 pub mod window;
 
@@ -45,6 +48,23 @@ pub trait Operator: Send {
     /// # Errors
     /// The operator or one behind it failed: the subtask fails.
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()>;
+
+    /// One record of input `input`, in an operator with several inputs, which is the head of its chain.
+    ///
+    /// Shape: `input` counts from 0 in the order in which the program connected them.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    #[inline]
+    fn on_record_of(
+        &mut self,
+        input: u8,
+        record: &RecordRef<'_>,
+        output: &mut Output,
+    ) -> Result<()> {
+        let _ = input;
+        self.on_record(record, output)
+    }
 
     /// The operator makes at most one record of each, of a size that is small beside a buffer, and gains from taking several
     /// in one call. A chain passes runs on when all of its operators do.
@@ -76,6 +96,26 @@ pub trait Operator: Send {
         output: &mut Output,
     ) -> Result<Progress> {
         let _ = (watermark, origin_ns, output);
+        Ok(Progress::Done)
+    }
+
+    /// The operator wants to be called at times of the wall clock. Asked once.
+    fn uses_processing_time(&self) -> bool {
+        false
+    }
+
+    /// When it wants to be called next, in milliseconds since the epoch. Asked in each turn of operators that use
+    /// processing time.
+    fn next_processing_time(&self) -> Option<i64> {
+        None
+    }
+
+    /// The wall clock has reached `now_ms`, and with it the time that [`Operator::next_processing_time`] named.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    fn on_processing_time(&mut self, now_ms: i64, output: &mut Output) -> Result<Progress> {
+        let _ = (now_ms, output);
         Ok(Progress::Done)
     }
 

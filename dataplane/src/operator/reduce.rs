@@ -16,7 +16,7 @@ use crate::limits::{KEYS_AHEAD, RUN_RECORDS};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::stateless::is_small;
-use crate::record::{EventTime, RecordRef, Row, StructRecord};
+use crate::record::{EventTime, RecordRef, Row, RowKind, StructRecord};
 use crate::runtime::context::OpenContext;
 use crate::state::table::Entry;
 use crate::state::{KeyExtractor, KeyedState};
@@ -45,6 +45,7 @@ impl<R: StructRecord, K, KF: for<'a> Fn(Row<'a, R>) -> K> KeyInRecord<R, K, KF> 
             // The partitioner's key selector sees no event time either.
             timestamp: EventTime::NONE,
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         };
         // SAFETY: these are the bytes of an `R`.
@@ -167,6 +168,7 @@ where
             bytes: reduced.as_bytes(),
             timestamp: record.timestamp,
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: record.origin_ns,
         })
     }

@@ -11,8 +11,9 @@ use crate::batch::{Buffer, Run};
 use crate::error::Result;
 use crate::limits::RUN_RECORDS;
 use crate::operator::Operator;
-use crate::operator::chain::Output;
-use crate::record::{EventTime, Record, RecordRef, Row, StructRecord};
+use crate::operator::chain::{Output, SideOutputId};
+use crate::operator::side_output::OutputTag;
+use crate::record::{EventTime, Record, RecordRef, Row, RowKind, StructRecord};
 
 /// Memory that collectors of one operator reuse.
 #[allow(
@@ -25,15 +26,52 @@ pub struct Scratch {
     bytes: Vec<u8>,
 }
 
-/// Where user code puts records of type `O`; they take the event time of what they were made from.
+/// Where user code puts records of type `O`; they take event time and kind of what they were made from.
 #[allow(missing_debug_implementations, reason = "borrows a chain")]
 pub struct Collector<'a, O> {
-    output: &'a mut Output,
+    emitter: Emitter<'a>,
     scratch: &'a mut Scratch,
+    record: PhantomData<fn(O)>,
+}
+
+/// Where bytes go, and what travels beside them.
+struct Emitter<'a> {
+    to: To<'a>,
     timestamp: EventTime,
+    kind: RowKind,
     origin_ns: u64,
     result: Result<()>,
-    record: PhantomData<fn(O)>,
+}
+
+/// An output of an operator.
+enum To<'a> {
+    Main(&'a mut Output),
+    Side(&'a mut Output, SideOutputId, &'a mut Result<()>),
+}
+
+impl Emitter<'_> {
+    #[inline]
+    fn emit(&mut self, bytes: &[u8]) {
+        let record = RecordRef {
+            bytes,
+            timestamp: self.timestamp,
+            key_hash: 0,
+            kind: self.kind,
+            origin_ns: self.origin_ns,
+        };
+        match &mut self.to {
+            To::Main(output) => {
+                if self.result.is_ok() {
+                    self.result = output.collect(&record);
+                }
+            }
+            To::Side(output, id, result) => {
+                if result.is_ok() {
+                    **result = output.collect_side(*id, &record);
+                }
+            }
+        }
+    }
 }
 
 impl<'a, O: Record> Collector<'a, O> {
@@ -45,13 +83,27 @@ impl<'a, O: Record> Collector<'a, O> {
         origin_ns: u64,
     ) -> Self {
         Self {
-            output,
+            emitter: Emitter {
+                to: To::Main(output),
+                timestamp,
+                kind: RowKind::Insert,
+                origin_ns,
+                result: Ok(()),
+            },
             scratch,
-            timestamp,
-            origin_ns,
-            result: Ok(()),
             record: PhantomData,
         }
+    }
+
+    /// Collects what is made of `record` into `output`: with its time, origin and kind.
+    pub(crate) fn of(
+        output: &'a mut Output,
+        scratch: &'a mut Scratch,
+        record: &RecordRef<'_>,
+    ) -> Self {
+        let mut collector = Self::new(output, scratch, record.timestamp, record.origin_ns);
+        collector.emitter.kind = record.kind;
+        collector
     }
 
     /// Emits a struct record.
@@ -60,16 +112,13 @@ impl<'a, O: Record> Collector<'a, O> {
     where
         O: StructRecord,
     {
-        if self.result.is_ok() {
-            let (timestamp, origin_ns) = (self.timestamp, self.origin_ns);
-            let record = RecordRef {
-                bytes: record.as_bytes(),
-                timestamp,
-                key_hash: 0,
-                origin_ns,
-            };
-            self.result = self.output.collect(&record);
-        }
+        self.emitter.emit(record.as_bytes());
+    }
+
+    /// Passes a record on, its bytes untouched.
+    #[inline]
+    pub fn collect_row(&mut self, row: Row<'_, O>) {
+        self.emitter.emit(row.bytes());
     }
 
     /// Emits a table record that `write` builds.
@@ -82,16 +131,7 @@ impl<'a, O: Record> Collector<'a, O> {
         builder.reset();
         let root = write(builder);
         builder.finish_minimal(root);
-        if self.result.is_ok() {
-            let bytes = builder.finished_data();
-            let record = RecordRef {
-                bytes,
-                timestamp: self.timestamp,
-                key_hash: 0,
-                origin_ns: self.origin_ns,
-            };
-            self.result = self.output.collect(&record);
-        }
+        self.emitter.emit(builder.finished_data());
     }
 
     /// Emits the bytes of an `O` that `write` appends.
@@ -99,20 +139,42 @@ impl<'a, O: Record> Collector<'a, O> {
         let bytes = &mut self.scratch.bytes;
         bytes.clear();
         write(bytes);
-        if self.result.is_ok() {
-            let record = RecordRef {
-                bytes,
-                timestamp: self.timestamp,
-                key_hash: 0,
-                origin_ns: self.origin_ns,
-            };
-            self.result = self.output.collect(&record);
+        self.emitter.emit(bytes);
+    }
+
+    /// What is emitted from now on has this event time.
+    pub fn set_timestamp(&mut self, timestamp: EventTime) {
+        self.emitter.timestamp = timestamp;
+    }
+
+    /// What is emitted from now on means this in a changelog.
+    pub fn set_row_kind(&mut self, kind: RowKind) {
+        self.emitter.kind = kind;
+    }
+
+    /// Collects for the side output `tag` of this operator.
+    pub fn side<T: Record>(&mut self, tag: &OutputTag<T>) -> Collector<'_, T> {
+        let emitter = &mut self.emitter;
+        let to = match &mut emitter.to {
+            To::Main(output) => To::Side(output, tag.id(), &mut emitter.result),
+            To::Side(output, _, result) => To::Side(output, tag.id(), result),
+        };
+        Collector {
+            emitter: Emitter {
+                to,
+                timestamp: emitter.timestamp,
+                kind: emitter.kind,
+                origin_ns: emitter.origin_ns,
+                result: Ok(()),
+            },
+            scratch: self.scratch,
+            record: PhantomData,
         }
     }
 
     /// The first failure behind.
     pub(crate) fn finish(self) -> Result<()> {
-        self.result
+        self.emitter.result
     }
 }
 
@@ -244,12 +306,7 @@ impl<R: Record, O: Record, F: for<'a> Fn(Row<'a, R>, &mut Collector<'_, O>) + Se
 {
     #[inline]
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
-        let mut collector = Collector::new(
-            output,
-            &mut self.scratch,
-            record.timestamp,
-            record.origin_ns,
-        );
+        let mut collector = Collector::of(output, &mut self.scratch, record);
         // SAFETY: as in `Filter`.
         (self.function)(unsafe { Row::<R>::read(record) }, &mut collector);
         collector.finish()

@@ -13,7 +13,7 @@ use crate::batch::Run;
 use crate::error::Result;
 use crate::limits::RUN_RECORDS;
 use crate::operator::chain::Chain;
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::PrepareContext;
 use crate::source::watermark::SplitWatermarks;
 
@@ -122,6 +122,7 @@ impl SourceOutput<'_> {
             bytes,
             timestamp,
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns,
         })
     }

@@ -29,6 +29,8 @@ use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigne
 
 pub mod spec;
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -112,7 +114,7 @@ pub struct Subtask {
     metrics: Rc<SubtaskMetrics>,
     clock: Rc<Clock>,
     /// Signals that still have to pass through the chain, before any more input.
-    signals: VecDeque<Signal>,
+    signals: VecDeque<Control>,
     /// No more input comes.
     ended: bool,
     /// The outputs have been full since then: no time for a split to be called idle.
@@ -241,6 +243,7 @@ impl Subtask {
         if self.ended {
             return Ok(self.drain(moved, now_ns));
         }
+        let timer_ns = self.fire_timers(now_ns)?;
         if self.chain.is_blocked() {
             // Consumers that are not in the way still get what is theirs.
             moved |= self.flush(false);
@@ -257,11 +260,31 @@ impl Subtask {
         // A blocked chain may have more input waiting, so it is not idle; a partly filled buffer may go only to a
         // consumer that has nothing else.
         moved |= self.flush(matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked());
-        if moved && took != Turn::Worked {
-            Ok(Turn::Worked)
-        } else {
-            Ok(took)
+        Ok(match took {
+            Turn::Idle { .. } | Turn::Backpressured { .. } if moved => Turn::Worked,
+            Turn::Idle { until_ns } => Turn::Idle {
+                until_ns: until_ns.into_iter().chain(timer_ns).min(),
+            },
+            took => took,
+        })
+    }
+
+    /// Calls operators whose processing time has come; when the next of them wants to be called, in monotonic time.
+    fn fire_timers(&mut self, now_ns: u64) -> Result<Option<u64>> {
+        let Some(due_ms) = self.chain.next_processing_time() else {
+            return Ok(None);
+        };
+        let wall_ns = self.clock.wall_of(now_ns);
+        let now_ms = i64::try_from(wall_ns / NS_PER_MS).unwrap_or(i64::MAX);
+        if due_ms > now_ms {
+            let due_ns = u64::try_from(due_ms).map_or(0, |ms| ms.saturating_mul(NS_PER_MS));
+            return Ok(Some(now_ns.saturating_add(due_ns.saturating_sub(wall_ns))));
         }
+        if self.chain.on_signal(Signal::ProcessingTime(now_ms))? == Progress::Blocked {
+            return Ok(None);
+        }
+        // What they emitted may be all there is: look at once when they want to be called again.
+        Ok(Some(now_ns))
     }
 
     /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it.
@@ -276,7 +299,7 @@ impl Subtask {
     /// Passes waiting signals on; false when one is blocked.
     fn pass_signals(&mut self) -> Result<bool> {
         while let Some(signal) = self.signals.pop_front() {
-            if self.chain.on_signal(signal)? == Progress::Blocked {
+            if self.chain.on_signal(Signal::Control(signal))? == Progress::Blocked {
                 return Ok(false);
             }
         }
@@ -411,6 +434,7 @@ impl Subtask {
             took = true;
             let (mut ended, mut stopped) = (false, false);
             let elements = buffer.as_slice();
+            let input = gate.input_of(channel);
             let mut hashes = [0; KEYS_AHEAD];
             let mut next = Next::read(elements, offset, &mut self.chain, &mut hashes);
             while let Some(Next(piece, end)) = next {
@@ -424,7 +448,7 @@ impl Subtask {
                     }
                     Piece::Run(run) => {
                         for record in run.records() {
-                            self.chain.on_record(&record)?;
+                            self.chain.on_record_of(input, &record)?;
                             offset += run.stride();
                             stopped = self.chain.is_blocked();
                             if stopped {
@@ -433,7 +457,7 @@ impl Subtask {
                         }
                     }
                     Piece::Record(record) => {
-                        self.chain.on_record(&record)?;
+                        self.chain.on_record_of(input, &record)?;
                         offset = end;
                         stopped = self.chain.is_blocked();
                     }
@@ -441,6 +465,7 @@ impl Subtask {
                         offset = end;
                         ended = gate.on_control(channel, control, &mut self.signals)?;
                         while let Some(signal) = self.signals.pop_front() {
+                            let signal = Signal::Control(signal);
                             stopped = self.chain.on_signal(signal)? == Progress::Blocked;
                             if stopped {
                                 break;

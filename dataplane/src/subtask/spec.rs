@@ -20,7 +20,7 @@ use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::exchange::result_partition::ResultPartition;
 use crate::exchange::ring::{Consumer, Producer};
 use crate::operator::Operator;
-use crate::operator::chain::{Chain, ChainNode, Output};
+use crate::operator::chain::{Chain, ChainNode, Output, SideOutputId};
 use crate::runtime::context::OpenContext;
 use crate::runtime::core::ConnectionId;
 use crate::runtime::doorbell::Doorbell;
@@ -77,6 +77,8 @@ pub enum OutputSpec {
     Partition(Partitioner, Vec<(SenderSpec, String)>),
     /// Each of these.
     Several(Vec<OutputSpec>),
+    /// The main output, and side outputs.
+    Sides(Box<OutputSpec>, Vec<(SideOutputId, OutputSpec)>),
     /// Nothing.
     End,
 }
@@ -91,8 +93,8 @@ pub enum HeadSpec {
         Option<TimestampAssigner>,
         usize,
     ),
-    /// Input channels, with the TaskManagers at their other ends.
-    Gate(Vec<(ReceiverSpec, String)>),
+    /// Input channels, with the TaskManagers at their other ends and the input of the first operator that they lead to.
+    Gate(Vec<(ReceiverSpec, String, u8)>),
 }
 
 /// One subtask to run.
@@ -140,7 +142,7 @@ impl SubtaskSpec {
             HeadSpec::Gate(inputs) => {
                 let roads = inputs
                     .into_iter()
-                    .map(|(spec, peer)| (receiver(spec, wiring), peer))
+                    .map(|(spec, peer, input)| (receiver(spec, wiring), peer, input))
                     .collect();
                 Head::Gate {
                     gate: InputGate::new(roads),
@@ -213,6 +215,14 @@ fn output(
                 outputs.push(output(spec, context, pool, wiring)?);
             }
             Output::Several(outputs)
+        }
+        OutputSpec::Sides(main, specs) => {
+            let main = Box::new(output(*main, context, pool, wiring)?);
+            let mut sides = Vec::with_capacity(specs.len());
+            for (id, spec) in specs {
+                sides.push((id, output(spec, context, pool, wiring)?));
+            }
+            Output::Sides(main, sides)
         }
         OutputSpec::End => Output::End,
     })

@@ -20,7 +20,8 @@ use crate::exchange::frame::ChannelKey;
 use crate::exchange::partitioner::Partitioner;
 use crate::exchange::ring;
 use crate::operator::Operator;
-use crate::program::{NodeCode, ProgramResolver, Topology};
+use crate::operator::chain::SideOutputId;
+use crate::program::{EdgeCode, NodeCode, ProgramResolver, Topology};
 use crate::runtime::context::{PrepareContext, SplitAssignment};
 use crate::runtime::core::{ConnectionId, CoreHandle};
 use crate::runtime::housekeeping::Housekeeping;
@@ -50,6 +51,7 @@ struct Input {
     channel: Channel,
     /// Frames that the consumer grants a peer in another process; 1..=`CREDIT_MAX`.
     credit: u32,
+    edge: u32,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,14 @@ struct Output {
     channels: Vec<Channel>,
 }
 
+/// An edge inside a chain.
+#[derive(Debug)]
+struct ChainedEdge {
+    edge: u32,
+    source: u32,
+    target: u32,
+}
+
 /// One subtask as described.
 #[derive(Debug)]
 pub struct SubtaskPlan {
@@ -73,7 +83,7 @@ pub struct SubtaskPlan {
     parallelism: u32,
     max_parallelism: u32,
     operators: Vec<u32>,
-    chained: Vec<(u32, u32)>,
+    chained: Vec<ChainedEdge>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
     splits: Vec<SplitAssignment>,
@@ -175,15 +185,19 @@ fn read_subtask(
         )));
     }
     let mut chained = Vec::new();
-    for edge in subtask.chained_edges() {
-        if edge as usize >= edges.len() {
+    for id in subtask.chained_edges() {
+        if id as usize >= edges.len() {
             return Err(Error::deployment(format!(
-                "edge {edge} in a graph of {} edges",
+                "edge {id} in a graph of {} edges",
                 edges.len()
             )));
         }
-        let edge = edges.get(edge as usize);
-        chained.push((edge.source(), edge.target()));
+        let edge = edges.get(id as usize);
+        chained.push(ChainedEdge {
+            edge: id,
+            source: edge.source(),
+            target: edge.target(),
+        });
     }
     let channel = |edge: u32, channel: wire_format::ChannelDescriptor<'_>| Channel {
         key: ChannelKey::new(edge, &channel.producer().into(), &channel.consumer().into()),
@@ -203,6 +217,7 @@ fn read_subtask(
         inputs.extend(channels.map(|descriptor| Input {
             channel: channel(gate.edge(), descriptor),
             credit,
+            edge: gate.edge(),
         }));
     }
     let mut outputs = Vec::new();
@@ -379,6 +394,10 @@ pub fn wire(
     Ok(specs)
 }
 
+fn edge_code(topology: &Topology, edge: u32) -> Option<&EdgeCode> {
+    topology.edges.get(edge as usize)
+}
+
 /// The connection to `peer` is gone.
 pub(super) fn not_connected(peer: &Peer) -> Error {
     let message = format!("no data connection to TaskManager {}", peer.task_manager_id);
@@ -463,10 +482,16 @@ impl Wire<'_> {
             )
         } else {
             let mut inputs = Vec::new();
-            for Input { channel, credit } in &plan.inputs {
+            for Input {
+                channel,
+                credit,
+                edge,
+            } in &plan.inputs
+            {
                 inputs.push((
                     self.receiver(channel, *credit)?,
                     channel.peer.task_manager_id.clone(),
+                    edge_code(topology, *edge).map_or(0, |code| code.input),
                 ));
             }
             (
@@ -514,17 +539,39 @@ impl Wire<'_> {
         nodes: &[Node],
         topology: &Topology,
     ) -> Result<OutputSpec> {
-        let mut outputs = Vec::new();
-        for (_, target) in plan.chained.iter().filter(|(source, _)| *source == id) {
-            outputs.push(self.node(*target, plan, code, nodes, topology)?);
+        // By the output they start at, in the order of the graph.
+        let mut outputs: Vec<(Option<SideOutputId>, Vec<OutputSpec>)> = vec![(None, Vec::new())];
+        let mut put = |edge: u32, spec: OutputSpec| {
+            let side = edge_code(topology, edge).and_then(|code| code.side_output);
+            match outputs.iter_mut().find(|(output, _)| *output == side) {
+                Some((_, specs)) => specs.push(spec),
+                None => outputs.push((side, vec![spec])),
+            }
+        };
+        for chained in plan.chained.iter().filter(|chained| chained.source == id) {
+            let node = self.node(chained.target, plan, code, nodes, topology)?;
+            put(chained.edge, node);
         }
         for output in plan.outputs.iter().filter(|output| output.operator == id) {
-            outputs.push(self.partition(output, plan, topology)?);
+            put(output.edge, self.partition(output, plan, topology)?);
         }
-        Ok(match outputs.len() {
-            0 => OutputSpec::End,
-            1 => outputs.remove(0),
-            _ => OutputSpec::Several(outputs),
+        let mut main = OutputSpec::End;
+        let mut sides = Vec::new();
+        for (side, mut specs) in outputs {
+            let spec = match specs.len() {
+                0 => OutputSpec::End,
+                1 => specs.remove(0),
+                _ => OutputSpec::Several(specs),
+            };
+            match side {
+                None => main = spec,
+                Some(id) => sides.push((id, spec)),
+            }
+        }
+        Ok(if sides.is_empty() {
+            main
+        } else {
+            OutputSpec::Sides(Box::new(main), sides)
         })
     }
 
@@ -534,14 +581,14 @@ impl Wire<'_> {
         plan: &SubtaskPlan,
         topology: &Topology,
     ) -> Result<OutputSpec> {
-        let key_hash = topology.edges.get(output.edge as usize).cloned().flatten();
+        let routing = edge_code(topology, output.edge).map(|code| code.routing.clone());
         let seed = u64::from(plan.attempt.subtask);
         let count = output.channels.len();
         let partitioner = Partitioner::new(
             output.partitioner,
             count,
             output.max_parallelism,
-            key_hash,
+            routing.unwrap_or_default(),
             seed,
         )?;
         let mut channels = Vec::new();

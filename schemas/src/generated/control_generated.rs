@@ -97,13 +97,14 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ProgramKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OPERATOR_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OPERATOR_KIND: u8 = 2;
+pub const ENUM_MAX_OPERATOR_KIND: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OPERATOR_KIND: [OperatorKind; 3] = [
+pub const ENUM_VALUES_OPERATOR_KIND: [OperatorKind; 4] = [
   OperatorKind::Source,
   OperatorKind::OneInput,
   OperatorKind::Sink,
+  OperatorKind::TwoInput,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -114,13 +115,15 @@ impl OperatorKind {
   pub const Source: Self = Self(0);
   pub const OneInput: Self = Self(1);
   pub const Sink: Self = Self(2);
+  pub const TwoInput: Self = Self(3);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_MAX: u8 = 3;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Source,
     Self::OneInput,
     Self::Sink,
+    Self::TwoInput,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -128,6 +131,7 @@ impl OperatorKind {
       Self::Source => Some("Source"),
       Self::OneInput => Some("OneInput"),
       Self::Sink => Some("Sink"),
+      Self::TwoInput => Some("TwoInput"),
       _ => None,
     }
   }
@@ -273,10 +277,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ChainingStrategy {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_PARTITIONER: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_PARTITIONER: u8 = 6;
+pub const ENUM_MAX_PARTITIONER: u8 = 7;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_PARTITIONER: [Partitioner; 7] = [
+pub const ENUM_VALUES_PARTITIONER: [Partitioner; 8] = [
   Partitioner::Forward,
   Partitioner::Rebalance,
   Partitioner::Rescale,
@@ -284,6 +288,7 @@ pub const ENUM_VALUES_PARTITIONER: [Partitioner; 7] = [
   Partitioner::Broadcast,
   Partitioner::Global,
   Partitioner::Hash,
+  Partitioner::Custom,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -298,9 +303,10 @@ impl Partitioner {
   pub const Broadcast: Self = Self(4);
   pub const Global: Self = Self(5);
   pub const Hash: Self = Self(6);
+  pub const Custom: Self = Self(7);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 6;
+  pub const ENUM_MAX: u8 = 7;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Forward,
     Self::Rebalance,
@@ -309,6 +315,7 @@ impl Partitioner {
     Self::Broadcast,
     Self::Global,
     Self::Hash,
+    Self::Custom,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -320,6 +327,7 @@ impl Partitioner {
       Self::Broadcast => Some("Broadcast"),
       Self::Global => Some("Global"),
       Self::Hash => Some("Hash"),
+      Self::Custom => Some("Custom"),
       _ => None,
     }
   }

@@ -2,7 +2,7 @@ use super::*;
 use crate::batch::InputBuffer;
 use crate::element::{Control, Element};
 use crate::limits::{CHANNEL_BUFFERS, CREDIT_STEPS, IN_PLACE_MAX};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use proptest::prelude::*;
 use ringflow_schemas::id::JobId;
 
@@ -20,6 +20,7 @@ fn record(bytes: &[u8]) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime::NONE,
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     }
 }

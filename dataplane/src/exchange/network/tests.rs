@@ -11,7 +11,7 @@ use super::*;
 use crate::element::Element;
 use crate::exchange::frame::{CHANNEL_KEY_BYTES, Frame};
 use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT, FRAME_HEADER_BYTES};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::doorbell::Doorbell;
 use ringflow_schemas::id::JobId;
 
@@ -44,6 +44,7 @@ fn buffer(number: u64, records: u64) -> Buffer {
             bytes: &bytes,
             timestamp: EventTime::NONE,
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         };
         assert!(buffer.push_record(&record, 0));
@@ -347,6 +348,7 @@ fn stuck(
         bytes: &[7; 1000],
         timestamp: EventTime::NONE,
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     };
     let is_stuck = |networks: &mut [&mut Network]| {

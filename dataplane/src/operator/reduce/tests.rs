@@ -9,7 +9,7 @@ use ringflow_schemas::key_group::{hash_code_u64, spread};
 use super::*;
 use crate::metrics::SubtaskMetrics;
 use crate::operator::chain::{Captured, Chain, ChainNode, test_context};
-use crate::record::Record;
+use crate::record::{Record, RowKind};
 
 /// A key and a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ fn push(chain: &mut Chain, key: u64, value: u64, time: i64) -> Result<()> {
         bytes: Pair::new(key, value).as_bytes(),
         timestamp: EventTime(time),
         key_hash: spread(hash_code_u64(key)),
+        kind: RowKind::Insert,
         origin_ns: 0,
     })
 }

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::element::{Control, Watermark};
-use crate::operator::chain::{Captured, Chain, ChainNode, test_context};
+use crate::operator::chain::{Captured, Chain, ChainNode, Signal, test_context};
+use crate::record::RowKind;
 
 /// A record of one key: 8 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ fn rows(chain: &Chain) -> Vec<(i64, i64, u64, u64)> {
                 *result.value(),
             ))
         }
-        Captured::Signal(_) => None,
+        Captured::Signal(_) | Captured::Change(..) => None,
     };
     let mut rows: Vec<_> = chain.captured().iter().filter_map(row).collect();
     rows.sort_unstable();
@@ -71,6 +72,7 @@ fn send(chain: &mut Chain, key: u64, time: i64) {
         bytes: &bytes,
         timestamp: EventTime(time),
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     };
     chain.on_record(&record).expect("a record with a timestamp");
@@ -81,6 +83,7 @@ fn watermark(chain: &mut Chain, time: i64) {
         watermark: Watermark::At(EventTime(time)),
         origin_ns: 0,
     };
+    let signal = Signal::Control(signal);
     assert_eq!(chain.on_signal(signal).expect("fires"), Progress::Done);
 }
 
@@ -106,6 +109,7 @@ fn a_record_without_a_timestamp_is_an_error_that_says_what_to_do() {
         bytes: &[0; 8],
         timestamp: EventTime::NONE,
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     };
     let error = chain

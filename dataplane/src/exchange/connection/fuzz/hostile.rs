@@ -20,7 +20,7 @@ use crate::limits::{
     BUFFER_BYTES, CHANNEL_CREDIT, ELEMENT_HEADER_BYTES, FRAME_HEADER_BYTES,
     FRAME_PAYLOAD_BYTES_MAX, FREE_BUFFER_BYTES,
 };
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use ringflow_schemas::network::NetworkLevel;
 
 /// A frame that nobody said.
@@ -169,6 +169,7 @@ fn record(bytes: &[u8]) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime::NONE,
         key_hash: 0,
+        kind: RowKind::Insert,
         origin_ns: 0,
     }
 }

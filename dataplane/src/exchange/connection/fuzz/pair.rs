@@ -18,7 +18,7 @@ use crate::element::{Control, Element, Watermark};
 use crate::exchange::connection::{Connection, Departures, Direction, Notice};
 use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::limits::{BUFFER_BYTES, CHANNEL_BUFFERS, CHANNEL_CREDIT};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use ringflow_schemas::network::NetworkLevel;
 
 /// Channels of one conversation.
@@ -182,6 +182,7 @@ fn record(bytes: &[u8], number: u32) -> RecordRef<'_> {
         bytes,
         timestamp,
         key_hash: number ^ 0x5555,
+        kind: RowKind::Insert,
         origin_ns: u64::from(number % 4),
     }
 }
