@@ -1,14 +1,19 @@
 //! Everything a job needs, in one `use`.
 
-pub use crate::api::data_stream::{DataStream, KeyedStream, WindowedStream};
+pub use crate::api::connected_streams::ConnectedStreams;
+pub use crate::api::data_stream::DataStream;
 pub use crate::api::environment::StreamExecutionEnvironment;
 pub use crate::api::kafka::{KafkaSink, KafkaSource, OnBadRecord, StartingOffsets};
+pub use crate::api::keyed_stream::KeyedStream;
 pub use crate::api::sequence::SequenceSource;
 pub use crate::api::watermark::WatermarkStrategy;
 pub use crate::api::window::{SlidingEventTimeWindows, TumblingEventTimeWindows};
+pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
+pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::window::{
     AggregateFunction, Count, TimeWindow, WindowResult,
 };
+pub use ringflow_dataplane::record::RowKind;
 pub use ringflow_dataplane::record::{EventTime, Record, Row, StructRecord};

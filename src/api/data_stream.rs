@@ -1,6 +1,6 @@
 //! Streams: what a program chains its calls on.
 //!
-//! Owns: [`DataStream`], [`KeyedStream`], [`WindowedStream`], [`Source`], [`Sink`].
+//! Owns: [`DataStream`], [`Source`], [`Sink`].
 //! Invariant: a stream of `R` comes from a node whose records are `R`: this is the type that operators trust when they
 //! read bytes unchecked.
 //! Left out: running anything.
@@ -8,18 +8,14 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytemuck::Pod;
 use ringflow_dataplane::error::Result as DataResult;
-use ringflow_dataplane::exchange::partitioner::KeyHash;
-use ringflow_dataplane::operator::reduce::Reduce;
+use ringflow_dataplane::exchange::partitioner::{KeyHash, SelectChannel};
+use ringflow_dataplane::operator::chain::SideOutputId;
+use ringflow_dataplane::operator::side_output::OutputTag;
 use ringflow_dataplane::operator::stateless::{Collector, Filter, FlatMap, Map};
-use ringflow_dataplane::operator::window::assigner::SlidingWindows;
-use ringflow_dataplane::operator::window::{
-    AggregateFunction, TimeWindow, WindowOperator, WindowResult,
-};
 use ringflow_dataplane::operator::{Operator, OperatorFactory};
-use ringflow_dataplane::program::NodeCode;
-use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, StructRecord};
+use ringflow_dataplane::program::{EdgeCode, EdgeRouting, NodeCode};
+use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, RowKind, StructRecord};
 use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_dataplane::sink::discard::{DiscardSink, SumSink};
 use ringflow_dataplane::sink::print::{PrintSink, Render, TopRows};
@@ -27,10 +23,11 @@ use ringflow_dataplane::source::SourceFactory;
 use ringflow_schemas::graph::{ChainingStrategy, OperatorKind, Partitioner};
 use ringflow_schemas::key_group::spread;
 
+use crate::api::connected_streams::ConnectedStreams;
 use crate::api::environment::StreamExecutionEnvironment;
-use crate::api::graph::{Discover, Node};
+use crate::api::graph::{Discover, Edge, Node};
 use crate::api::key::Key;
-use crate::api::window::WindowAssigner;
+use crate::api::keyed_stream::KeyedStream;
 
 /// A source of records.
 pub trait Source {
@@ -54,6 +51,46 @@ pub trait Sink<R: Record> {
     fn name(&self) -> String;
 }
 
+/// Puts an operator behind `inputs`, one list of origins for each.
+fn add_operator<O: Record>(
+    env: StreamExecutionEnvironment,
+    name: &str,
+    kind: OperatorKind,
+    inputs: Vec<Vec<Origin>>,
+    factory: Arc<dyn OperatorFactory>,
+) -> DataStream<O> {
+    let node = env.with_graph(|graph| {
+        let target = graph.add_node(Node {
+            name: name.to_owned(),
+            uid: None,
+            kind,
+            parallelism: 0,
+            auto_parallelism: false,
+            max_parallelism: 0,
+            slot_sharing_group: None,
+            chaining: ChainingStrategy::Always,
+            discover: None,
+            code: NodeCode::Operator(factory),
+        });
+        for (origins, input) in inputs.into_iter().zip(0u8..) {
+            for origin in origins {
+                graph.add_edge(Edge {
+                    source: origin.node,
+                    target,
+                    partitioner: origin.partitioner,
+                    code: EdgeCode {
+                        routing: origin.routing,
+                        side_output: origin.side_output,
+                        input,
+                    },
+                });
+            }
+        }
+        target
+    });
+    DataStream::from_node(env, node)
+}
+
 /// A factory made of a closure.
 struct Factory<F>(F);
 
@@ -72,62 +109,144 @@ pub(crate) fn factory(
     Arc::new(Factory(make))
 }
 
-/// A stream of records of `R`.
+/// Where records of a stream come from, and how they get to the next operator.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    node: u32,
+    side_output: Option<SideOutputId>,
+    partitioner: Partitioner,
+    routing: EdgeRouting,
+}
+
+/// A stream of records of `R`: the output of an operator, or of several (a union).
 #[allow(missing_debug_implementations, reason = "holds closures")]
 pub struct DataStream<R> {
     env: StreamExecutionEnvironment,
-    node: u32,
-    /// How records get to the next operator.
-    partitioner: Partitioner,
-    key_hash: Option<KeyHash>,
+    origins: Vec<Origin>,
     record: PhantomData<fn() -> R>,
+}
+
+/// A stream can go several ways: each operator behind it, and behind its clones, gets all of its records.
+impl<R> Clone for DataStream<R> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            origins: self.origins.clone(),
+            record: PhantomData,
+        }
+    }
 }
 
 impl<R: Record> DataStream<R> {
     pub(crate) fn from_node(env: StreamExecutionEnvironment, node: u32) -> Self {
         Self {
             env,
-            node,
-            partitioner: Partitioner::Forward,
-            key_hash: None,
+            origins: vec![Origin {
+                node,
+                side_output: None,
+                partitioner: Partitioner::Forward,
+                routing: EdgeRouting::Plain,
+            }],
             record: PhantomData,
         }
     }
 
-    fn add<O: Record>(
+    /// The environment that this stream is part of.
+    #[must_use]
+    pub fn env(&self) -> &StreamExecutionEnvironment {
+        &self.env
+    }
+
+    pub(crate) fn add<O: Record>(
         self,
         name: &str,
         kind: OperatorKind,
         factory: Arc<dyn OperatorFactory>,
     ) -> DataStream<O> {
-        let node = self.env.with_graph(|graph| {
-            let node = graph.add_node(Node {
-                name: name.to_owned(),
-                uid: None,
-                kind,
-                parallelism: 0,
-                auto_parallelism: false,
-                max_parallelism: 0,
-                slot_sharing_group: None,
-                chaining: ChainingStrategy::Always,
-                discover: None,
-                code: NodeCode::Operator(factory),
-            });
-            graph.add_edge(self.node, node, self.partitioner, self.key_hash.clone());
-            node
-        });
-        DataStream::from_node(self.env, node)
+        add_operator(self.env, name, kind, vec![self.origins], factory)
+    }
+
+    /// An operator of this stream, its input 0, and `other`, its input 1.
+    pub(crate) fn add_two_input<S: Record, O: Record>(
+        self,
+        other: DataStream<S>,
+        name: &str,
+        factory: Arc<dyn OperatorFactory>,
+    ) -> DataStream<O> {
+        if !self.env.is_same(&other.env) {
+            self.env.refuse(format!(
+                "`{name}` connects streams of two environments: a job is built in one"
+            ));
+            return add_operator(
+                self.env,
+                name,
+                OperatorKind::TwoInput,
+                vec![self.origins],
+                factory,
+            );
+        }
+        let inputs = vec![self.origins, other.origins];
+        add_operator(self.env, name, OperatorKind::TwoInput, inputs, factory)
     }
 
     fn set(self, change: impl FnOnce(&mut Node)) -> Self {
-        self.env
-            .with_graph(|graph| change(graph.node_mut(self.node)));
+        match &self.origins[..] {
+            [Origin { node, side_output: None, .. }] => {
+                self.env.with_graph(|graph| change(graph.node_mut(*node)));
+            }
+            _ => self.env.refuse(
+                "name, uid, parallelism, chaining and slot sharing group belong to an operator: set them on the stream that \
+                 an operator returns, not on a union or a side output"
+                    .to_owned(),
+            ),
+        }
         self
     }
 
-    fn partitioned(mut self, partitioner: Partitioner) -> Self {
-        self.partitioner = partitioner;
+    pub(crate) fn partitioned(mut self, partitioner: Partitioner, routing: &EdgeRouting) -> Self {
+        for origin in &mut self.origins {
+            origin.partitioner = partitioner;
+            origin.routing = routing.clone();
+        }
         self
+    }
+
+    /// The records of this stream and of all `others`, in no particular order between them.
+    #[must_use]
+    pub fn union(mut self, others: impl IntoIterator<Item = Self>) -> Self {
+        for other in others {
+            if !self.env.is_same(&other.env) {
+                self.env.refuse(
+                    "a union of streams of two environments: a job is built in one".to_owned(),
+                );
+            }
+            self.origins.extend(other.origins);
+        }
+        self
+    }
+
+    /// This stream and another one, of records of another type perhaps, on their way to one operator.
+    #[must_use]
+    pub fn connect<S: Record>(self, other: DataStream<S>) -> ConnectedStreams<R, S> {
+        ConnectedStreams::new(self, other)
+    }
+
+    /// What the last operator sends to the side output `tag`.
+    #[must_use]
+    pub fn get_side_output<T: Record>(&self, tag: &OutputTag<T>) -> DataStream<T> {
+        let mut side = DataStream::from_node(self.env.clone(), 0);
+        side.origins.clone_from(&self.origins);
+        for origin in &mut side.origins {
+            if origin.side_output.is_some() {
+                self.env.refuse(format!(
+                    "`{tag}` is asked of a side output: ask the operator's main output"
+                ));
+            }
+            origin.side_output = Some(tag.id());
+            origin.partitioner = Partitioner::Forward;
+            origin.routing = EdgeRouting::Plain;
+        }
+        side
     }
 
     /// Keeps the records for which `keep` is true.
@@ -171,51 +290,77 @@ impl<R: Record> DataStream<R> {
 
     /// Sends records of the same key to the same subtask of the next operator.
     #[must_use]
-    pub fn key_by<K: Key, KF>(mut self, key: KF) -> KeyedStream<R, K, KF>
+    pub fn key_by<K: Key, KF>(self, key: KF) -> KeyedStream<R, K, KF>
     where
         KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
     {
         let select = key.clone();
-        self.partitioner = Partitioner::Hash;
-        self.key_hash = Some(Arc::new(move |bytes: &[u8]| {
+        let hash: KeyHash = Arc::new(move |bytes: &[u8]| {
             let record = RecordRef {
                 bytes,
                 timestamp: EventTime::NONE,
                 key_hash: 0,
+                kind: RowKind::Insert,
                 origin_ns: 0,
             };
             // SAFETY: this stream's records are `R`.
             spread(select(unsafe { Row::<R>::read(&record) }).hash_code())
-        }));
-        KeyedStream {
-            stream: self,
+        });
+        KeyedStream::new(
+            self.partitioned(Partitioner::Hash, &EdgeRouting::Key(hash)),
             key,
-            keys: PhantomData,
-        }
+        )
+    }
+
+    /// Sends each record to the subtask of the next operator that `select` names: it gets the record and the number of
+    /// subtasks, and returns less than that.
+    #[must_use]
+    pub fn partition_custom(
+        self,
+        select: impl for<'a> Fn(Row<'a, R>, usize) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        let select: SelectChannel = Arc::new(move |record: &RecordRef<'_>, channels| {
+            // SAFETY: this stream's records are `R`.
+            select(unsafe { Row::<R>::read(record) }, channels)
+        });
+        self.partitioned(Partitioner::Custom, &EdgeRouting::Custom(select))
+    }
+
+    /// Spreads records evenly over the subtasks of the next operator that are neighbours of their own: of p subtasks to n x p
+    /// each feeds n, of n x p to p n feed each. Fewer channels than [`DataStream::rebalance`].
+    #[must_use]
+    pub fn rescale(self) -> Self {
+        self.partitioned(Partitioner::Rescale, &EdgeRouting::Plain)
+    }
+
+    /// Sends records to the subtask of the same index of the next operator, which must have the same parallelism.
+    #[must_use]
+    pub fn forward(self) -> Self {
+        self.partitioned(Partitioner::Forward, &EdgeRouting::Plain)
     }
 
     /// Spreads records evenly over the next operator's subtasks.
     #[must_use]
     pub fn rebalance(self) -> Self {
-        self.partitioned(Partitioner::Rebalance)
+        self.partitioned(Partitioner::Rebalance, &EdgeRouting::Plain)
     }
 
     /// Spreads records over the next operator's subtasks at random.
     #[must_use]
     pub fn shuffle(self) -> Self {
-        self.partitioned(Partitioner::Shuffle)
+        self.partitioned(Partitioner::Shuffle, &EdgeRouting::Plain)
     }
 
     /// Sends each record to every subtask of the next operator.
     #[must_use]
     pub fn broadcast(self) -> Self {
-        self.partitioned(Partitioner::Broadcast)
+        self.partitioned(Partitioner::Broadcast, &EdgeRouting::Plain)
     }
 
     /// Sends all records to the first subtask of the next operator.
     #[must_use]
     pub fn global(self) -> Self {
-        self.partitioned(Partitioner::Global)
+        self.partitioned(Partitioner::Global, &EdgeRouting::Plain)
     }
 
     /// Names the last operator.
@@ -346,125 +491,4 @@ pub(crate) fn read_rows<R: Record>(
 ) -> Render {
     // SAFETY: callers put this behind a stream of `R`.
     Box::new(move |record, line| render(unsafe { Row::<R>::read(record) }, line))
-}
-
-/// A stream whose records of one key meet in one subtask.
-#[allow(missing_debug_implementations, reason = "holds closures")]
-pub struct KeyedStream<R, K, KF> {
-    stream: DataStream<R>,
-    key: KF,
-    keys: PhantomData<fn() -> K>,
-}
-
-impl<R: Record, K: Key, KF> KeyedStream<R, K, KF>
-where
-    KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
-{
-    /// Combines each record with what came of the earlier ones of its key: the first goes on as it is, later ones as
-    /// `reduce(before, record)`, each with its own event time. What `reduce` returns must have the same key.
-    ///
-    /// ```
-    /// use ringflow::prelude::*;
-    ///
-    /// let mut env = StreamExecutionEnvironment::create_local_environment();
-    /// env.from_source(SequenceSource::new(100), WatermarkStrategy::no_watermarks(), "numbers")
-    ///     .key_by(|number| number.value() % 10)
-    ///     .reduce(|greatest, number| if number.value() > greatest.value() { number } else { greatest })
-    ///     .discard();
-    /// # assert_eq!(env.execute("greatest by last digit")?.records_out, 100);
-    /// # Ok::<(), ringflow::Error>(())
-    /// ```
-    #[must_use]
-    pub fn reduce(self, reduce: impl Fn(R, R) -> R + Clone + Send + Sync + 'static) -> DataStream<R>
-    where
-        R: StructRecord,
-    {
-        let key = self.key;
-        let make = move |_: &PrepareContext| {
-            let operator = Reduce::<R, K, _, _>::new(key.clone(), reduce.clone());
-            Ok(Box::new(operator) as Box<dyn Operator>)
-        };
-        self.stream
-            .add("Keyed Reduce", OperatorKind::OneInput, factory(make))
-    }
-
-    /// Groups records by windows of event time.
-    #[must_use]
-    pub fn window(self, windows: impl WindowAssigner) -> WindowedStream<R, K, KF> {
-        WindowedStream {
-            stream: self.stream,
-            key: self.key,
-            windows: windows.windows(),
-            keys: PhantomData,
-        }
-    }
-}
-
-/// A keyed stream, cut into windows.
-#[allow(missing_debug_implementations, reason = "holds closures")]
-pub struct WindowedStream<R, K, KF> {
-    stream: DataStream<R>,
-    key: KF,
-    windows: Result<SlidingWindows, String>,
-    keys: PhantomData<fn() -> K>,
-}
-
-impl<R: Record, K: Key, KF> WindowedStream<R, K, KF>
-where
-    KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
-{
-    /// Aggregates each key's window as records come in; gives out key, value and window.
-    #[must_use]
-    pub fn aggregate<A>(self, aggregate: A) -> DataStream<WindowResult<K, A::Output>>
-    where
-        K: Pod,
-        A: AggregateFunction<R> + Sync,
-        A::Output: Pod,
-    {
-        self.aggregate_then(
-            aggregate,
-            |key: &K, value, window, out: &mut Collector<'_, WindowResult<K, A::Output>>| {
-                out.collect_window_result(key, &value, window);
-            },
-        )
-    }
-
-    /// Aggregates each key's window as records come in; `emit` makes any number of records of the result.
-    #[must_use]
-    pub fn aggregate_then<A, O, EF>(self, aggregate: A, emit: EF) -> DataStream<O>
-    where
-        A: AggregateFunction<R> + Sync,
-        O: Record,
-        EF: Fn(&K, A::Output, TimeWindow, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
-    {
-        let windows = match self.windows {
-            Ok(windows) => windows,
-            Err(why) => {
-                self.stream.env.refuse(why);
-                // Never runs: `execute` reports the refusal.
-                SlidingWindows::new(
-                    std::time::Duration::from_secs(1),
-                    std::time::Duration::from_secs(1),
-                    0,
-                )
-                .expect("one second is a legal window")
-            }
-        };
-        let name = if windows.is_tumbling() {
-            "TumblingEventTimeWindows"
-        } else {
-            "SlidingEventTimeWindows"
-        };
-        let key = self.key;
-        let make = move |_: &PrepareContext| {
-            let operator = WindowOperator::<R, K, A, O, _, _>::new(
-                windows,
-                key.clone(),
-                aggregate.clone(),
-                emit.clone(),
-            );
-            Ok(Box::new(operator) as Box<dyn Operator>)
-        };
-        self.stream.add(name, OperatorKind::OneInput, factory(make))
-    }
 }

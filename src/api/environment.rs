@@ -150,6 +150,11 @@ impl StreamExecutionEnvironment {
         change(&mut self.graph.borrow_mut())
     }
 
+    /// The same job is built in both.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.graph, &other.graph)
+    }
+
     /// Remembers the first thing that is wrong with the program, for `execute` to say.
     pub(crate) fn refuse(&self, why: String) {
         self.refusal.borrow_mut().get_or_insert(why);

@@ -7,8 +7,7 @@
 
 use std::sync::Arc;
 
-use ringflow_dataplane::exchange::partitioner::KeyHash;
-use ringflow_dataplane::program::{NodeCode, Topology};
+use ringflow_dataplane::program::{EdgeCode, NodeCode, Topology};
 use ringflow_schemas::graph as wire;
 use ringflow_schemas::rpc::{Message, SubmittedGraph};
 
@@ -31,11 +30,13 @@ pub(crate) struct Node {
     pub(crate) code: NodeCode,
 }
 
+/// How records of one stream get to the next operator.
+#[derive(Clone)]
 pub(crate) struct Edge {
-    source: u32,
-    target: u32,
-    partitioner: wire::Partitioner,
-    key_hash: Option<KeyHash>,
+    pub(crate) source: u32,
+    pub(crate) target: u32,
+    pub(crate) partitioner: wire::Partitioner,
+    pub(crate) code: EdgeCode,
 }
 
 /// Where the code of a job is found again.
@@ -71,19 +72,8 @@ impl GraphBuilder {
         u32::try_from(self.nodes.len() - 1).expect("a program of fewer than 2^32 operators")
     }
 
-    pub(crate) fn add_edge(
-        &mut self,
-        source: u32,
-        target: u32,
-        partitioner: wire::Partitioner,
-        key_hash: Option<KeyHash>,
-    ) {
-        self.edges.push(Edge {
-            source,
-            target,
-            partitioner,
-            key_hash,
-        });
+    pub(crate) fn add_edge(&mut self, edge: Edge) {
+        self.edges.push(edge);
     }
 
     pub(crate) fn node_mut(&mut self, id: u32) -> &mut Node {
@@ -137,7 +127,8 @@ fn fingerprint(nodes: &[Node], edges: &[Edge]) -> u64 {
     for edge in edges {
         take(&edge.source.to_le_bytes());
         take(&edge.target.to_le_bytes());
-        take(&[edge.partitioner.0]);
+        take(&[edge.partitioner.0, edge.code.input]);
+        take(&edge.code.side_output.unwrap_or_default().to_le_bytes());
     }
     hash
 }
@@ -265,7 +256,7 @@ impl BuiltGraph {
     pub fn into_topology(self) -> Topology {
         Topology {
             nodes: self.nodes.into_iter().map(|node| node.code).collect(),
-            edges: self.edges.into_iter().map(|edge| edge.key_hash).collect(),
+            edges: self.edges.into_iter().map(|edge| edge.code).collect(),
             hash: self.hash,
         }
     }

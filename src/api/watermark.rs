@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row};
+use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, RowKind};
 use ringflow_dataplane::source::TimestampAssigner;
 use ringflow_dataplane::source::watermark::WatermarkPolicy;
 
@@ -60,6 +60,7 @@ impl<R: Record> WatermarkStrategy<R> {
                 bytes,
                 timestamp: EventTime::NONE,
                 key_hash: 0,
+                kind: RowKind::Insert,
                 origin_ns: 0,
             };
             // SAFETY: the source gives out verified records of `R` (the assigner sits behind it).

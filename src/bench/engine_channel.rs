@@ -15,7 +15,7 @@ use ringflow_dataplane::exchange::channel::{ChannelReceiver, ChannelSender};
 use ringflow_dataplane::exchange::local::LocalQueue;
 use ringflow_dataplane::exchange::ring::ring;
 use ringflow_dataplane::limits::CHANNEL_BUFFERS;
-use ringflow_dataplane::record::{EventTime, RecordRef};
+use ringflow_dataplane::record::{EventTime, RecordRef, RowKind};
 use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_dataplane::runtime::doorbell::Doorbell;
 
@@ -44,6 +44,7 @@ impl Side {
             bytes: bytemuck::bytes_of(&payload),
             timestamp: EventTime(0),
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         };
         if !buffer.push_record(&record, 0) {
