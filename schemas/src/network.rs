@@ -26,6 +26,9 @@ pub const PINNED_BLOCKS_MAX: u32 = 16;
 /// Buffers of a subpartition beside those on the road: 1 open, 1 waiting for room, 1 in the consumer's hands.
 const SUBPARTITION_EXTRA: u32 = 3;
 
+/// Longest that a job may keep a partly filled buffer back: 1 h in nanoseconds. Beyond any use, and a timer that can be set.
+pub const BUFFER_TIMEOUT_NS_MAX: u64 = 3_600 * 1_000_000_000;
+
 /// How much a job's channels may have in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworkLevel {

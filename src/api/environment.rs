@@ -8,12 +8,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_dataplane::program::NodeCode;
 use ringflow_schemas::graph::{ChainingStrategy, OperatorKind, ProgramKind};
 
 use crate::api::data_stream::{DataStream, Source};
-use crate::api::graph::{GraphBuilder, Node, ProgramSource};
+use crate::api::graph::{ExecutionConfig, GraphBuilder, Node, ProgramSource};
 use crate::api::watermark::WatermarkStrategy;
 use crate::cli;
 use crate::cli::execute::{JobRequest, Summary, Target};
@@ -25,7 +26,7 @@ use crate::cli::local::LocalOptions;
 pub struct StreamExecutionEnvironment {
     graph: Rc<RefCell<GraphBuilder>>,
     refusal: Rc<RefCell<Option<String>>>,
-    parallelism: u32,
+    config: ExecutionConfig,
     mode: Mode,
 }
 
@@ -43,7 +44,7 @@ impl StreamExecutionEnvironment {
         Self {
             graph: Rc::default(),
             refusal: Rc::default(),
-            parallelism: 0,
+            config: ExecutionConfig::default(),
             mode,
         }
     }
@@ -74,7 +75,15 @@ impl StreamExecutionEnvironment {
 
     /// The job's default parallelism; 0: sources decide by their splits, all else is 1.
     pub fn set_parallelism(&mut self, parallelism: u32) {
-        self.parallelism = parallelism;
+        self.config.parallelism = parallelism;
+    }
+
+    /// How long a partly filled output buffer may wait for more records after the first; at most 1 h, which `execute` checks.
+    /// Zero, the default: it leaves when its subtask has run out of input. `--buffer-timeout` on the command line goes first.
+    ///
+    /// Differs from Flink, where zero flushes after each record and the default is 100 ms.
+    pub fn set_buffer_timeout(&mut self, timeout: Duration) {
+        self.config.buffer_timeout = timeout;
     }
 
     /// Starts a stream at a source.
@@ -121,9 +130,9 @@ impl StreamExecutionEnvironment {
             arguments: Vec::new(),
         };
         match &self.mode {
-            Mode::CommandLine => cli::application::run(name, program, graph, self.parallelism),
+            Mode::CommandLine => cli::application::run(name, program, graph, &self.config),
             Mode::Target(target) => {
-                let message = graph.message(name, &program, self.parallelism)?;
+                let message = graph.message(name, &program, &self.config)?;
                 let application = Some((program.name, Arc::new(graph.into_topology())));
                 cli::execute::execute(
                     JobRequest {

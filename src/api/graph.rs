@@ -6,9 +6,11 @@
 //! Left out: chaining (control plane).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_dataplane::program::{EdgeCode, NodeCode, Topology};
 use ringflow_schemas::graph as wire;
+use ringflow_schemas::network::BUFFER_TIMEOUT_NS_MAX;
 use ringflow_schemas::rpc::{Message, SubmittedGraph};
 
 /// A Kafka partition: what a source hands out, for discovery at submit.
@@ -48,6 +50,26 @@ pub struct ProgramSource {
     pub name: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+}
+
+/// What holds for a whole job, wherever its program does not say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExecutionConfig {
+    /// Default parallelism; 0: sources decide by their splits, all else is 1.
+    pub parallelism: u32,
+    /// How long a partly filled output buffer may wait for more records; zero: until its subtask runs out of input. At most
+    /// 1 h.
+    pub buffer_timeout: Duration,
+}
+
+/// A buffer timeout in nanoseconds.
+///
+/// # Errors
+/// It is longer than a job may have.
+pub(crate) fn buffer_timeout_ns(timeout: Duration) -> Result<u64, String> {
+    let ns = u64::try_from(timeout.as_nanos()).ok();
+    ns.filter(|ns| *ns <= BUFFER_TIMEOUT_NS_MAX)
+        .ok_or_else(|| format!("a buffer timeout of {timeout:?} is too long: 3600s is the most"))
 }
 
 /// A graph under construction.
@@ -137,13 +159,15 @@ impl BuiltGraph {
     /// Asks the outside what the sources are made of and writes the message for the JobManager.
     ///
     /// # Errors
-    /// A source's outside cannot be reached, or lacks what the job reads.
+    /// The buffer timeout is too long, a source's outside cannot be reached, or it lacks what the job reads.
     pub fn message(
         &self,
         name: &str,
         program: &ProgramSource,
-        parallelism: u32,
+        config: &ExecutionConfig,
     ) -> crate::Result<Message<SubmittedGraph>> {
+        let buffer_timeout_ns =
+            buffer_timeout_ns(config.buffer_timeout).map_err(anyhow::Error::msg)?;
         let mut splits = Vec::new();
         for node in &self.nodes {
             splits.push(
@@ -193,7 +217,7 @@ impl BuiltGraph {
                             parallelism: node.parallelism,
                             auto_parallelism: node.auto_parallelism
                                 && node.parallelism == 0
-                                && parallelism == 0,
+                                && config.parallelism == 0,
                             max_parallelism: node.max_parallelism,
                             slot_sharing_group: group,
                             chaining: node.chaining,
@@ -241,11 +265,12 @@ impl BuiltGraph {
                 &wire::StreamGraphArgs {
                     name,
                     program,
-                    parallelism,
+                    parallelism: config.parallelism,
                     max_parallelism: 0,
                     nodes,
                     edges,
                     hash: self.hash,
+                    buffer_timeout_ns,
                 },
             )
         }))
@@ -259,5 +284,50 @@ impl BuiltGraph {
             edges: self.edges.into_iter().map(|edge| edge.code).collect(),
             hash: self.hash,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn the_message_carries_what_holds_for_the_whole_job() {
+        let env = StreamExecutionEnvironment::for_plan();
+        let numbers = SequenceSource::new(1);
+        env.from_source(numbers, WatermarkStrategy::no_watermarks(), "numbers")
+            .discard();
+        let graph = env.take_graph().unwrap();
+        let program = ProgramSource {
+            kind: wire::ProgramKind::Application,
+            name: "test".to_owned(),
+            arguments: Vec::new(),
+        };
+        let message = |buffer_timeout| {
+            let config = ExecutionConfig {
+                parallelism: 3,
+                buffer_timeout,
+            };
+            graph.message("test", &program, &config)
+        };
+        let sent = message(Duration::from_millis(200)).unwrap();
+        assert_eq!(
+            (sent.get().parallelism(), sent.get().buffer_timeout_ns()),
+            (3, 200_000_000)
+        );
+        let error = message(Duration::MAX).unwrap_err().to_string();
+        assert!(error.contains("3600s is the most"), "{error}");
+    }
+
+    #[test]
+    fn a_program_sets_the_buffer_timeout_of_its_job() {
+        let mut env = StreamExecutionEnvironment::create_local_environment();
+        env.set_buffer_timeout(Duration::from_secs(7_200));
+        let numbers = SequenceSource::new(1);
+        env.from_source(numbers, WatermarkStrategy::no_watermarks(), "numbers")
+            .discard();
+        let error = env.execute("too long").unwrap_err().to_string();
+        assert!(error.contains("a buffer timeout of 7200s"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use hdrhistogram::serialization::Deserializer;
 use super::cluster::BenchCluster;
 use super::cpus::{Interrupted, Stop};
 use super::figures::{Figures, Percentiles, Work};
+use crate::api::graph::ExecutionConfig;
 use crate::cli::client::Progress;
 use crate::cli::execute::{JobRequest, Target, execute};
 use crate::cli::progress::Observer;
@@ -108,9 +109,13 @@ pub struct Outcome {
 /// The job or the cluster fails, or interrupted.
 pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Result<Outcome> {
     let job = BuiltInJob::Sum(load.job());
+    let config = ExecutionConfig {
+        parallelism: load.parallelism,
+        ..ExecutionConfig::default()
+    };
     let message = job
         .graph()?
-        .message(&job.job_name(), &job.program(), load.parallelism)?;
+        .message(&job.job_name(), &job.program(), &config)?;
     let request = JobRequest {
         message,
         application: None,

@@ -4,11 +4,14 @@
 //! Left out: arguments of the program itself; it reads them as it likes, before or behind ours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::api::graph::{BuiltGraph, ProgramSource};
-use crate::cli::args::{CoreArgs, JobManagerArgs, OutputFormat, ReceiveMode, TaskManagerArgs};
+use crate::api::graph::{BuiltGraph, ExecutionConfig, ProgramSource};
+use crate::cli::args::{
+    CoreArgs, JobManagerArgs, OutputFormat, ReceiveMode, TaskManagerArgs, parse_buffer_timeout,
+};
 use crate::cli::execute::{JobRequest, Summary, Target, execute};
 use crate::cli::local::LocalOptions;
 use crate::cli::progress::{Terminal, print_summary};
@@ -23,6 +26,10 @@ struct Application {
     /// Default parallelism of the job
     #[arg(short = 'p', long, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     parallelism: Option<u32>,
+    /// Keep a partly filled output buffer back for more records, for so long after its first, such as 10ms; 0: send it as
+    /// soon as its subtask has run out of input [default: what the program sets, else 0]
+    #[arg(long, value_name = "DURATION", value_parser = parse_buffer_timeout)]
+    buffer_timeout: Option<Duration>,
     /// How the summary is written
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     output: OutputFormat,
@@ -48,7 +55,7 @@ pub fn run(
     name: &str,
     program: ProgramSource,
     graph: BuiltGraph,
-    parallelism: u32,
+    config: &ExecutionConfig,
 ) -> crate::Result<Summary> {
     let application = Application::parse();
     crate::cli::init_logging();
@@ -67,11 +74,11 @@ pub fn run(
         }
         None => {}
     }
-    let message = graph.message(
-        name,
-        &program,
-        application.parallelism.unwrap_or(parallelism),
-    )?;
+    let config = ExecutionConfig {
+        parallelism: application.parallelism.unwrap_or(config.parallelism),
+        buffer_timeout: application.buffer_timeout.unwrap_or(config.buffer_timeout),
+    };
+    let message = graph.message(name, &program, &config)?;
     let target = match application.job_manager {
         Some(address) => Target::Remote(address),
         None => Target::Local(LocalOptions {

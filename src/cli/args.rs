@@ -3,12 +3,14 @@
 //! Owns: what users type. Names follow Flink's CLI where the meaning is the same (`-p`, `-m`), units are in names or help.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
 use ringflow_schemas::network;
 
+use crate::api::graph::buffer_timeout_ns;
 use crate::duration;
 use crate::jobs::BuiltInJob;
 
@@ -178,6 +180,10 @@ pub struct RunArgs {
     /// Default parallelism of the job [default: 1; with Kafka, as many as divide the partitions evenly]
     #[arg(short = 'p', long, value_parser = clap::value_parser!(u32).range(1..=32_768), global = true)]
     pub parallelism: Option<u32>,
+    /// Keep a partly filled output buffer back for more records, for so long after its first, such as 10ms: fewer, fuller
+    /// buffers for latency; 0: send it as soon as its subtask has run out of input
+    #[arg(long, default_value = "0", value_name = "DURATION", value_parser = parse_buffer_timeout, global = true)]
+    pub buffer_timeout: Duration,
     /// How the summary is written
     #[arg(short = 'o', long, value_enum, default_value = "text", global = true)]
     pub output: OutputFormat,
@@ -295,6 +301,14 @@ pub(crate) fn parse_spin(text: &str) -> Result<SpinPolicy, String> {
         .ok_or_else(|| "write always, never, auto, or a duration such as 50us".to_owned())
 }
 
+pub(crate) fn parse_buffer_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = match text {
+        "0" => Duration::ZERO,
+        _ => duration::parse(text).map_err(|_| "write 0 or a duration such as 10ms".to_owned())?,
+    };
+    buffer_timeout_ns(timeout).map(|_| timeout)
+}
+
 pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit())
@@ -339,6 +353,21 @@ mod tests {
                 .iter()
                 .all(|bad| parse_spin(bad).is_err())
         );
+        let timeout = parse_buffer_timeout;
+        assert_eq!(timeout("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(
+            (timeout("0"), timeout("0s")),
+            (Ok(Duration::ZERO), Ok(Duration::ZERO))
+        );
+        assert_eq!(timeout("3600s"), Ok(Duration::from_secs(3_600)));
+        for (bad, why) in [
+            ("", "write 0 or a duration such as 10ms"),
+            ("100", "write 0 or a duration such as 10ms"),
+            ("-1ms", "write 0 or a duration such as 10ms"),
+            ("3601s", "too long: 3600s is the most"),
+        ] {
+            assert!(timeout(bad).unwrap_err().contains(why), "{bad}");
+        }
         assert!(
             ["", "MiB", "1", "5 parsecs", "99999999999GiB"]
                 .iter()

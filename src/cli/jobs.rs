@@ -6,6 +6,7 @@ use std::io::Write;
 
 use anyhow::{Context, ensure};
 
+use crate::api::graph::ExecutionConfig;
 use crate::cli::args::{CancelArgs, InfoArgs, ListArgs, OutputFormat, ReceiveMode, RunArgs};
 use crate::cli::client::RestClient;
 use crate::cli::execute::{JobRequest, Target, execute};
@@ -18,11 +19,11 @@ use crate::cli::progress::{Terminal, print_summary};
 /// The job is refused or fails.
 pub fn run(args: &RunArgs) -> crate::Result<()> {
     let graph = args.job.graph()?;
-    let message = graph.message(
-        &args.job.job_name(),
-        &args.job.program(),
-        args.parallelism.unwrap_or(0),
-    )?;
+    let config = ExecutionConfig {
+        parallelism: args.parallelism.unwrap_or(0),
+        buffer_timeout: args.buffer_timeout,
+    };
+    let message = graph.message(&args.job.job_name(), &args.job.program(), &config)?;
     if args.detached {
         let address = args
             .job_manager
@@ -152,11 +153,11 @@ pub fn cancel(args: &CancelArgs) -> crate::Result<()> {
 /// The job would be refused.
 pub fn info(args: &InfoArgs) -> crate::Result<()> {
     let graph = args.job.graph()?;
-    let message = graph.message(
-        &args.job.job_name(),
-        &args.job.program(),
-        args.parallelism.unwrap_or(0),
-    )?;
+    let config = ExecutionConfig {
+        parallelism: args.parallelism.unwrap_or(0),
+        ..ExecutionConfig::default()
+    };
+    let message = graph.message(&args.job.job_name(), &args.job.program(), &config)?;
     let graph = ringflow_control::decode_stream_graph(&message).map_err(anyhow::Error::msg)?;
     let plan = ringflow_control::plan_json(&graph, args.slots)?;
     writeln!(std::io::stdout(), "{plan:#}")?;

@@ -66,6 +66,14 @@ fn bad_flags_are_refused_with_what_to_do() {
             &["always, never, auto"],
         ),
         (
+            &["run", "--buffer-timeout", "100", "nexmark", "q0"],
+            &["--buffer-timeout", "write 0 or a duration such as 10ms"],
+        ),
+        (
+            &["run", "--buffer-timeout", "7200s", "nexmark", "q0"],
+            &["7200s is too long", "3600s is the most"],
+        ),
+        (
             &["run", "-m", "127.0.0.1:9", "--slots", "2", "nexmark", "q0"],
             &["for the local environment"],
         ),

@@ -156,6 +156,8 @@ pub struct StreamGraph {
     pub edges: Vec<StreamEdge>,
     /// Fingerprint of nodes and edges, passed on to TaskManagers as it came.
     pub hash: u64,
+    /// How long a partly filled output buffer may wait for more, in nanoseconds; 0: until its subtask runs out of input.
+    pub buffer_timeout_ns: u64,
 }
 
 impl StreamGraph {

@@ -30,6 +30,7 @@ pub(crate) fn graph(names: &[&str], edges: &[(u32, u32, Partitioner)]) -> Stream
             })
             .collect(),
         hash: 7,
+        buffer_timeout_ns: 0,
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use ringflow_schemas::key_group::MAX_PARALLELISM_LIMIT;
+use ringflow_schemas::network::BUFFER_TIMEOUT_NS_MAX;
 
 use super::Rejected;
 use crate::graph::StreamGraph;
@@ -76,6 +77,12 @@ fn check_job(graph: &StreamGraph, reasons: &mut Vec<String>) {
         }
     }
     check_parallelism("job", graph.parallelism, graph.max_parallelism, reasons);
+    if graph.buffer_timeout_ns > BUFFER_TIMEOUT_NS_MAX {
+        reasons.push(format!(
+            "buffer timeout of job is {} ns, more than the {BUFFER_TIMEOUT_NS_MAX} ns (1 h) that it may be",
+            graph.buffer_timeout_ns
+        ));
+    }
 }
 
 fn check_ids(graph: &StreamGraph, reasons: &mut Vec<String>) {

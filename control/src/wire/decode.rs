@@ -42,6 +42,7 @@ pub fn decode_stream_graph(
         nodes: graph.nodes().iter().map(node).collect::<Result<_, _>>()?,
         edges: graph.edges().iter().map(edge).collect::<Result<_, _>>()?,
         hash: graph.hash(),
+        buffer_timeout_ns: graph.buffer_timeout_ns(),
     })
 }
 

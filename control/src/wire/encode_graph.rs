@@ -67,6 +67,7 @@ pub(super) fn stream_graph<'b>(
             nodes: Some(nodes),
             edges: Some(edges),
             hash: graph.hash,
+            buffer_timeout_ns: graph.buffer_timeout_ns,
         },
     )
 }

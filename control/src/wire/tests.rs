@@ -20,6 +20,7 @@ fn a_graph_survives_the_wire() {
     graph.nodes[0].auto_parallelism = true;
     graph.nodes[1].slot_sharing_group = "mine".to_owned();
     graph.nodes[1].max_parallelism = 12;
+    graph.buffer_timeout_ns = 200_000_000;
     let message = encode_stream_graph(&graph);
     let message = Message::<rpc::SubmittedGraph>::parse(message.bytes().clone()).unwrap();
     assert_eq!(decode_stream_graph(&message).unwrap(), graph);

@@ -59,6 +59,7 @@ pub(crate) fn counting_job(parallelism: u32, splits: i32) -> StreamGraph {
                 partitioner,
             })
             .collect(),
+        buffer_timeout_ns: 0,
         hash: 4711,
     }
 }

@@ -1048,6 +1048,7 @@ impl<'a> StreamGraph<'a> {
   pub const VT_NODES: ::flatbuffers::VOffsetT = 12;
   pub const VT_EDGES: ::flatbuffers::VOffsetT = 14;
   pub const VT_HASH: ::flatbuffers::VOffsetT = 16;
+  pub const VT_BUFFER_TIMEOUT_NS: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1059,6 +1060,7 @@ impl<'a> StreamGraph<'a> {
     args: &'args StreamGraphArgs<'args>
   ) -> ::flatbuffers::WIPOffset<StreamGraph<'bldr>> {
     let mut builder = StreamGraphBuilder::new(_fbb);
+    builder.add_buffer_timeout_ns(args.buffer_timeout_ns);
     builder.add_hash(args.hash);
     if let Some(x) = args.edges { builder.add_edges(x); }
     if let Some(x) = args.nodes { builder.add_nodes(x); }
@@ -1119,6 +1121,13 @@ impl<'a> StreamGraph<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(StreamGraph::VT_HASH, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn buffer_timeout_ns(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StreamGraph::VT_BUFFER_TIMEOUT_NS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for StreamGraph<'_> {
@@ -1134,6 +1143,7 @@ impl ::flatbuffers::Verifiable for StreamGraph<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<StreamNode>>>>("nodes", Self::VT_NODES, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<StreamEdge>>>>("edges", Self::VT_EDGES, true)?
      .visit_field::<u64>("hash", Self::VT_HASH, false)?
+     .visit_field::<u64>("buffer_timeout_ns", Self::VT_BUFFER_TIMEOUT_NS, false)?
      .finish();
     Ok(())
   }
@@ -1146,6 +1156,7 @@ pub struct StreamGraphArgs<'a> {
     pub nodes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<StreamNode<'a>>>>>,
     pub edges: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<StreamEdge<'a>>>>>,
     pub hash: u64,
+    pub buffer_timeout_ns: u64,
 }
 impl<'a> Default for StreamGraphArgs<'a> {
   #[inline]
@@ -1158,6 +1169,7 @@ impl<'a> Default for StreamGraphArgs<'a> {
       nodes: None, // required field
       edges: None, // required field
       hash: 0,
+      buffer_timeout_ns: 0,
     }
   }
 }
@@ -1196,6 +1208,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StreamGraphBuilder<'a, 'b, A>
     self.fbb_.push_slot::<u64>(StreamGraph::VT_HASH, hash, 0);
   }
   #[inline]
+  pub fn add_buffer_timeout_ns(&mut self, buffer_timeout_ns: u64) {
+    self.fbb_.push_slot::<u64>(StreamGraph::VT_BUFFER_TIMEOUT_NS, buffer_timeout_ns, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StreamGraphBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StreamGraphBuilder {
@@ -1224,6 +1240,7 @@ impl ::core::fmt::Debug for StreamGraph<'_> {
       ds.field("nodes", &self.nodes());
       ds.field("edges", &self.edges());
       ds.field("hash", &self.hash());
+      ds.field("buffer_timeout_ns", &self.buffer_timeout_ns());
       ds.finish()
   }
 }

@@ -17,6 +17,14 @@ pub(super) fn duration(start: Option<Timestamp>, end: Option<Timestamp>, now: Ti
     start.map_or(json!(-1), |start| json!(end.unwrap_or(now).ms_since(start)))
 }
 
+/// A configured duration in the greatest unit that needs no fraction, as in Flink's configuration: `200 ms`.
+pub(super) fn interval(ns: u64) -> String {
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    let whole = units.into_iter().find(|(unit, _)| ns.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "ns"));
+    format!("{} {name}", ns / unit)
+}
+
 /// `{"CREATED": 0, ...}` with every status of Flink.
 pub(super) fn counts_by_name<'a>(executions: impl IntoIterator<Item = &'a Execution>) -> Value {
     let counts = ExecutionGraph::counts(executions);
@@ -76,4 +84,15 @@ pub(super) fn io_metrics(executions: &[&Execution]) -> Value {
             std::time::Duration::from_nanos(total(|counters| counters.busy_ns)).as_secs_f64() * 1e3,
         "accumulated-spinning-time": total(|counters| counters.spinning_ns) / 1_000_000,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_whole_numbers_of_the_greatest_unit() {
+        let intervals = [200_000_000, 3_000_000_000, 1_500_000, 7].map(interval);
+        assert_eq!(intervals, ["200 ms", "3 s", "1500 us", "7 ns"]);
+    }
 }

@@ -43,7 +43,13 @@ pub(crate) fn status(job: &Job) -> Value {
     json!({ "status": job.status().name() })
 }
 
+/// Flink's `/config` has no field for the buffer timeout; it stands under the name of its option.
 pub(crate) fn config(job: &Job) -> Value {
+    let mut user_config = Map::new();
+    if job.graph.buffer_timeout_ns > 0 {
+        let interval = json!(figures::interval(job.graph.buffer_timeout_ns));
+        user_config.insert("execution.buffer-timeout.interval".to_owned(), interval);
+    }
     json!({
         "jid": job.id.to_string(),
         "name": job.graph.name,
@@ -51,7 +57,7 @@ pub(crate) fn config(job: &Job) -> Value {
             "restart-strategy": "none",
             "job-parallelism": job.graph.parallelism.max(1),
             "object-reuse-mode": true,
-            "user-config": {},
+            "user-config": user_config,
         },
     })
 }

@@ -57,6 +57,10 @@ fn each_defect_is_named_with_its_operator() {
             "max parallelism of job is 40000, more than 32768",
         ),
         (
+            |graph| graph.buffer_timeout_ns = 3_600_000_000_001,
+            "buffer timeout of job is 3600000000001 ns, more than the 3600000000000 ns",
+        ),
+        (
             |graph| (graph.nodes[1].parallelism, graph.nodes[1].max_parallelism) = (9, 4),
             "parallelism of operator `map` is 9, more than its max parallelism 4",
         ),
