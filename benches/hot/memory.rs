@@ -41,7 +41,7 @@ pub(super) fn result_partition(c: &mut Criterion) {
     let roads = vec![(ChannelSender::Local(queue.clone()), "here".to_owned())];
     let metrics = Rc::new(SubtaskMetrics::default());
     let pool = BufferPool::new(64);
-    let mut partition = ResultPartition::new(Partitioner::Single, roads, pool, metrics);
+    let mut partition = ResultPartition::new(Partitioner::Single, roads, None, pool, metrics);
     group.bench_function("push_24_bytes", |bencher| {
         bencher.iter(|| {
             let pushed = partition.push(&record(black_box(&PAYLOAD)));

@@ -141,6 +141,7 @@ impl Pipeline {
             source_name: "numbers".into(),
             parallelism: 2,
             max_parallelism: 128,
+            buffer_timeout_ns: None,
             head,
             output,
         };

@@ -177,7 +177,10 @@ impl Core {
         let wait_ns = self.wake_ns.map(|wake_ns| wake_ns.saturating_sub(now_ns));
         let work = self.sweep_mailbox()
             || self.sweep_network()
-            || self.subtasks.iter_mut().any(Subtask::can_move)
+            || self
+                .subtasks
+                .iter_mut()
+                .any(|subtask| subtask.can_move(now_ns))
             || wait_ns == Some(0);
         if !work && self.network.on_asleep() {
             self.bell.wait(wait_ns.map(Duration::from_nanos)).await;

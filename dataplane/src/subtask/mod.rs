@@ -1,7 +1,7 @@
 //! A running subtask: input, chain, outputs, and its turn on the core.
 //!
 //! Owns: [`Subtask`] and [`Turn`]. The core calls [`Subtask::turn`] in its sweep; a turn takes a bounded bite of input,
-//! passes it through the chain and flushes what is partly filled when nothing more came in.
+//! passes it through the chain and flushes what is partly filled when nothing more came in, or when it is due.
 //! Invariant: no element enters a chain that is blocked, so order is kept and what waits is bounded; after the last
 //! input the final watermark and the end of input pass through once, and the subtask ends when all it wrote is handed over.
 //! Left out: who runs next (core), what failures mean (control plane). No await point: a turn is a plain call.
@@ -16,6 +16,7 @@ use crate::batch::layout::{self, Piece};
 use crate::element::{Control, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
+use crate::exchange::result_partition::Flush;
 use crate::limits::{
     BLOCKED_POLL_NS, GATE_TURN_BUFFERS, KEYS_AHEAD, RUN_RECORDS, SOURCE_POLL_RECORDS,
 };
@@ -48,6 +49,22 @@ pub enum Turn {
     },
     /// All input is done and handed over.
     Finished,
+}
+
+impl Turn {
+    /// The same, with another look at `wake_ns` at the latest.
+    fn no_later_than(self, wake_ns: Option<u64>) -> Self {
+        let earliest = |until_ns: Option<u64>| [until_ns, wake_ns].into_iter().flatten().min();
+        match self {
+            Self::Idle { until_ns } => Self::Idle {
+                until_ns: earliest(until_ns),
+            },
+            Self::Backpressured { until_ns } => Self::Backpressured {
+                until_ns: earliest(until_ns),
+            },
+            Self::Worked | Self::Finished => self,
+        }
+    }
 }
 
 /// Where a subtask's records come from.
@@ -119,6 +136,8 @@ pub struct Subtask {
     ended: bool,
     /// The outputs have been full since then: no time for a split to be called idle.
     blocked_since_ns: Option<u64>,
+    /// When the next partly filled buffer is due, where the job has a buffer timeout.
+    flush_at_ns: Option<u64>,
     /// A road to another process ended while it still held buffers: look after each turn whether it is empty.
     suspect: bool,
     last_turn: Turn,
@@ -150,6 +169,7 @@ impl Subtask {
             signals: VecDeque::new(),
             ended: false,
             blocked_since_ns: None,
+            flush_at_ns: None,
             suspect: false,
             last_turn: Turn::Idle { until_ns: None },
             last_ns,
@@ -224,13 +244,19 @@ impl Subtask {
         add(&self.metrics.idle_ns, ns - spinning_ns);
     }
 
+    /// A turn at the monotonic time `now_ns`, which ends no wait later than the next buffer is due.
     fn work(&mut self, now_ns: u64) -> Result<Turn> {
+        let turn = self.bite(now_ns)?;
+        Ok(turn.no_later_than(self.flush_at_ns))
+    }
+
+    fn bite(&mut self, now_ns: u64) -> Result<Turn> {
         let mut moved = false;
         self.chain
             .for_each_partition(|partition| moved |= partition.pump());
         self.chain.poll()?;
         if self.chain.is_resuming() && self.chain.resume()? == Progress::Blocked {
-            moved |= self.flush(false);
+            moved |= self.flush(Flush::Busy, now_ns);
             return Ok(if moved {
                 Turn::Worked
             } else {
@@ -246,7 +272,7 @@ impl Subtask {
         let timer_ns = self.fire_timers(now_ns)?;
         if self.chain.is_blocked() {
             // Consumers that are not in the way still get what is theirs.
-            moved |= self.flush(false);
+            moved |= self.flush(Flush::Busy, now_ns);
             return Ok(if moved {
                 Turn::Worked
             } else {
@@ -255,11 +281,13 @@ impl Subtask {
         }
         let took = match &mut self.head {
             Head::Source { .. } => self.take_from_source(now_ns)?,
-            Head::Gate { .. } => self.take_from_gate()?,
+            Head::Gate { .. } => self.take_from_gate(now_ns)?,
         };
         // A blocked chain may have more input waiting, so it is not idle; a partly filled buffer may go only to a
         // consumer that has nothing else.
-        moved |= self.flush(matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked());
+        let idle = matches!(took, Turn::Idle { .. }) && !self.chain.is_blocked();
+        let flush = if idle { Flush::Idle } else { Flush::Busy };
+        moved |= self.flush(flush, now_ns);
         Ok(match took {
             Turn::Idle { .. } | Turn::Backpressured { .. } if moved => Turn::Worked,
             Turn::Idle { until_ns } => Turn::Idle {
@@ -307,7 +335,7 @@ impl Subtask {
     }
 
     fn drain(&mut self, moved: bool, now_ns: u64) -> Turn {
-        let moved = self.flush(true) | moved;
+        let moved = self.flush(Flush::End, now_ns) | moved;
         let mut handed_over = true;
         self.chain
             .for_each_partition(|partition| handed_over &= partition.is_handed_over());
@@ -321,10 +349,15 @@ impl Subtask {
     }
 
     /// True if anything left.
-    fn flush(&mut self, idle: bool) -> bool {
-        let mut sent = false;
-        self.chain
-            .for_each_partition(|partition| sent |= partition.flush(idle));
+    fn flush(&mut self, flush: Flush, now_ns: u64) -> bool {
+        let (mut sent, mut at_ns) = (false, None::<u64>);
+        self.chain.for_each_partition(|partition| {
+            sent |= partition.flush(flush, now_ns);
+            if let Some(due_ns) = partition.flush_at_ns() {
+                at_ns = Some(at_ns.map_or(due_ns, |at_ns| at_ns.min(due_ns)));
+            }
+        });
+        self.flush_at_ns = at_ns;
         sent
     }
 
@@ -391,7 +424,8 @@ impl Subtask {
             SourceProgress::Idle { .. } => {
                 // All there was is in the chain: what is partly filled leaves now.
                 let blocked = self.chain.is_blocked();
-                self.flush(!blocked);
+                let flush = if blocked { Flush::Busy } else { Flush::Idle };
+                self.flush(flush, now_ns);
                 Turn::Worked
             }
             _ if records == 0 && self.chain.is_blocked() => self.blocked(now_ns),
@@ -408,7 +442,7 @@ impl Subtask {
 
     // --------------------------------------------------------------------------------------------------- gate
 
-    fn take_from_gate(&mut self) -> Result<Turn> {
+    fn take_from_gate(&mut self, now_ns: u64) -> Result<Turn> {
         if self.suspect && !self.has_input() {
             self.check_roads()?;
         }
@@ -426,7 +460,7 @@ impl Subtask {
             let Some((channel, buffer, mut offset)) = next else {
                 if took {
                     // This was all there was: what is partly filled leaves now.
-                    self.flush(true);
+                    self.flush(Flush::Idle, now_ns);
                     return Ok(Turn::Worked);
                 }
                 return Ok(Turn::Idle { until_ns: None });
@@ -490,19 +524,26 @@ impl Subtask {
         }
         // The budget is spent. When nothing more waits, this was all for now: what is partly filled leaves at once.
         if !self.has_input() {
-            self.flush(true);
+            self.flush(Flush::Idle, now_ns);
         }
         Ok(Turn::Worked)
     }
 
-    /// The next turn would move something: a last look before the core sleeps.
+    /// The next turn would move something: a last look before the core sleeps, at the monotonic time `now_ns`.
     #[must_use]
-    pub fn can_move(&mut self) -> bool {
+    pub fn can_move(&mut self, now_ns: u64) -> bool {
         let blocked = self.chain.is_blocked();
-        let idle = self.ended || !blocked;
+        // As `bite` will flush.
+        let flush = if self.ended && !self.chain.is_resuming() {
+            Flush::End
+        } else if blocked {
+            Flush::Busy
+        } else {
+            Flush::Idle
+        };
         let mut moves = false;
         self.chain
-            .for_each_partition(|partition| moves |= partition.can_move(idle));
+            .for_each_partition(|partition| moves |= partition.can_move(flush, now_ns));
         moves || (!blocked && self.has_input())
     }
 
@@ -556,3 +597,6 @@ impl Subtask {
         (self.metrics, watermark, accumulators)
     }
 }
+
+#[cfg(test)]
+mod tests;

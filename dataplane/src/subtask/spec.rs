@@ -4,6 +4,7 @@
 //! threads; channels inside the process are wired already, those of the core itself and to other processes are named.
 //! Invariant: opening happens on the core, so state is allocated there. Left out: who decided all this (control plane).
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -108,6 +109,8 @@ pub struct SubtaskSpec {
     pub parallelism: u32,
     /// Number of key groups.
     pub max_parallelism: u32,
+    /// How long its partly filled output buffers may wait for more; `None`: until it runs out of input.
+    pub buffer_timeout_ns: Option<NonZeroU64>,
     /// Input.
     pub head: HeadSpec,
     /// Chain and outputs.
@@ -150,7 +153,13 @@ impl SubtaskSpec {
                 }
             }
         };
-        let mut chain = Chain::new(output(self.output, context, pool, wiring)?);
+        let mut chain = Chain::new(output(
+            self.output,
+            self.buffer_timeout_ns,
+            context,
+            pool,
+            wiring,
+        )?);
         chain.open(context)?;
         Ok(Subtask::new(
             self.attempt,
@@ -176,13 +185,14 @@ fn receiver(spec: ReceiverSpec, wiring: &mut dyn Wiring) -> ChannelReceiver {
 
 fn output(
     spec: OutputSpec,
+    buffer_timeout_ns: Option<NonZeroU64>,
     context: &OpenContext,
     pool: &BufferPool,
     wiring: &mut dyn Wiring,
 ) -> Result<Output> {
     Ok(match spec {
         OutputSpec::Chained(name, operator, behind) => {
-            let behind = output(*behind, context, pool, wiring)?;
+            let behind = output(*behind, buffer_timeout_ns, context, pool, wiring)?;
             Output::Chained(Box::new(ChainNode::new(name, operator, behind)))
         }
         OutputSpec::Partition(partitioner, channels) => {
@@ -205,6 +215,7 @@ fn output(
             Output::Partition(Box::new(ResultPartition::new(
                 partitioner,
                 roads,
+                buffer_timeout_ns,
                 pool.clone(),
                 metrics,
             )))
@@ -212,7 +223,7 @@ fn output(
         OutputSpec::Several(specs) => {
             let mut outputs = Vec::with_capacity(specs.len());
             for spec in specs {
-                outputs.push(output(spec, context, pool, wiring)?);
+                outputs.push(output(spec, buffer_timeout_ns, context, pool, wiring)?);
             }
             Output::Several(outputs)
         }

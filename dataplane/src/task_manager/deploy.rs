@@ -7,12 +7,15 @@
 //! Left out: connections to other processes (made before, by the control client).
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use ringflow_schemas::control as wire_format;
 use ringflow_schemas::graph::{OperatorKind, Partitioner as WirePartitioner, StreamGraph};
 use ringflow_schemas::id::ExecutionAttemptId;
-use ringflow_schemas::network::{CREDIT_MAX, NetworkLevel, ROAD_BUFFERS_MAX};
+use ringflow_schemas::network::{
+    BUFFER_TIMEOUT_NS_MAX, CREDIT_MAX, NetworkLevel, ROAD_BUFFERS_MAX,
+};
 use ringflow_schemas::rpc::{FromJobManager, Message};
 
 use crate::error::{Error, Result};
@@ -100,6 +103,7 @@ struct Node {
 pub struct Deployment {
     message: Message<FromJobManager>,
     nodes: Vec<Node>,
+    buffer_timeout_ns: Option<NonZeroU64>,
     /// The subtasks.
     pub subtasks: Vec<SubtaskPlan>,
 }
@@ -142,9 +146,17 @@ impl Deployment {
             .iter()
             .map(|subtask| read_subtask(subtask, graph, nodes.len()));
         let subtasks = subtasks.collect::<Result<Vec<_>>>()?;
+        let buffer_timeout_ns = graph.buffer_timeout_ns();
+        if buffer_timeout_ns > BUFFER_TIMEOUT_NS_MAX {
+            return Err(Error::deployment(format!(
+                "a buffer timeout of {buffer_timeout_ns} ns is more than {BUFFER_TIMEOUT_NS_MAX} ns: JobManager and \
+                 TaskManager must be of one version"
+            )));
+        }
         Ok(Self {
             message: message.clone(),
             nodes,
+            buffer_timeout_ns: NonZeroU64::new(buffer_timeout_ns),
             subtasks,
         })
     }
@@ -386,10 +398,7 @@ pub fn wire(
             rings: &mut rings,
             connection: &connection,
         };
-        specs.push((
-            core,
-            wiring.subtask(plan, code, &deployment.nodes, &topology)?,
-        ));
+        specs.push((core, wiring.subtask(plan, code, &deployment, &topology)?));
     }
     Ok(specs)
 }
@@ -449,9 +458,10 @@ impl Wire<'_> {
         &mut self,
         plan: &SubtaskPlan,
         mut code: Built,
-        nodes: &[Node],
+        deployment: &Deployment,
         topology: &Topology,
     ) -> Result<SubtaskSpec> {
+        let nodes = &deployment.nodes;
         let head_id = plan.operators[0];
         let head_node = &nodes[head_id as usize];
         let (head, output) = if head_node.is_source {
@@ -504,6 +514,7 @@ impl Wire<'_> {
             source_name: head_node.name.clone(),
             parallelism: plan.parallelism,
             max_parallelism: plan.max_parallelism,
+            buffer_timeout_ns: deployment.buffer_timeout_ns,
             head,
             output,
         })

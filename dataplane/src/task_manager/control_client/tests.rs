@@ -32,6 +32,7 @@ fn spec(subtask: u32) -> SubtaskSpec {
         source_name: String::new(),
         parallelism: 4,
         max_parallelism: 128,
+        buffer_timeout_ns: None,
         head: HeadSpec::Gate(Vec::new()),
         output: OutputSpec::End,
     }

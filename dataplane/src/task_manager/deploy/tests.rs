@@ -4,6 +4,10 @@ use super::*;
 
 /// One subtask that reads an edge with `credit` and writes one with `road_buffers`, a channel each.
 fn deployment(credit: u32, road_buffers: u32) -> Result<Deployment> {
+    deployment_with(credit, road_buffers, 0)
+}
+
+fn deployment_with(credit: u32, road_buffers: u32, buffer_timeout_ns: u64) -> Result<Deployment> {
     let message = Message::<FromJobManager>::build(|builder| {
         let name = builder.create_string("n");
         let program = graph::Program::create(
@@ -32,6 +36,7 @@ fn deployment(credit: u32, road_buffers: u32) -> Result<Deployment> {
                 program: Some(program),
                 nodes: Some(nodes),
                 edges: Some(edges),
+                buffer_timeout_ns,
                 ..graph::StreamGraphArgs::default()
             },
         );
@@ -127,4 +132,16 @@ fn buffers_that_are_missing_or_too_many_are_a_deployment_error_that_names_the_ed
             .to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_buffer_timeout_is_read_and_one_that_no_timer_takes_is_a_deployment_error() {
+    for (ns, expected) in [(0, None), (200_000_000, NonZeroU64::new(200_000_000))] {
+        let deployment = deployment_with(16, 8, ns).expect("legal");
+        assert_eq!(deployment.buffer_timeout_ns, expected);
+    }
+    let error = deployment_with(16, 8, u64::MAX)
+        .expect_err("illegal")
+        .to_string();
+    assert!(error.contains("is more than 3600000000000 ns"), "{error}");
 }
