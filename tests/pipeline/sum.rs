@@ -41,6 +41,67 @@ fn a_source_apart_sits_in_another_process_than_its_sums() {
     cluster.wait_for_slots(2, 2);
 }
 
+/// Runs a paced job whose source is in another process than its sums: the source's buffers and records out, the median
+/// latency in microseconds, and the job's configuration.
+fn paced(cluster: &Cluster, flags: &[&str], rate: &str, records: &str) -> (f64, f64, u64, Value) {
+    let job = ["-m", &cluster.rest, "sum", "--apart", "--keys", "10"];
+    let pace = ["--rate", rate, "--records", records];
+    let (_, summary) = run_job(&[&job[..], &pace, flags].concat());
+    let all = records.parse().unwrap();
+    assert_eq!(summary["result"], keyed(all, 10, 0), "{flags:?}");
+    let id = summary["job_id"].as_str().unwrap();
+    let details = cluster.get(&format!("/jobs/{id}"));
+    let source = details["vertices"][0]["id"].as_str().unwrap();
+    let subtasks = format!("/jobs/{id}/vertices/{source}/subtasks");
+    let metric = |name: &str| {
+        let metrics = cluster.get(&format!("{subtasks}/metrics?get={name}"));
+        metrics[0]["sum"].as_f64().unwrap()
+    };
+    let p50_us = summary["latency_us"]["p50"].as_u64().unwrap();
+    let config = cluster.get(&format!("/jobs/{id}/config"));
+    eprintln!("{flags:?} at {rate}/s: p50 {p50_us} us");
+    (
+        metric("numBuffersOut"),
+        metric("numRecordsOut"),
+        p50_us,
+        config["execution-config"]["user-config"].clone(),
+    )
+}
+
+#[test]
+fn a_buffer_timeout_buys_fuller_buffers_with_latency() {
+    let cluster = Cluster::start(&[Tm { slots: 1 }, Tm { slots: 1 }]);
+    for flags in [&[][..], &["--buffer-timeout", "0"]] {
+        let (buffers, records, p50_us, config) = paced(&cluster, flags, "100", "200");
+        assert!(
+            buffers > records / 2.0,
+            "{buffers} buffers, {records} records"
+        );
+        assert!(p50_us < 50_000, "{p50_us} us");
+        assert_eq!(config, serde_json::json!({}));
+    }
+    // Records of 200 ms share a buffer and wait 100 ms for it on average.
+    let flags = ["--buffer-timeout", "200ms"];
+    let (buffers, records, p50_us, config) = paced(&cluster, &flags, "100", "400");
+    assert!(
+        buffers < records / 5.0,
+        "{buffers} buffers, {records} records"
+    );
+    assert!((50_000..600_000).contains(&p50_us), "{p50_us} us");
+    let interval = serde_json::json!({ "execution.buffer-timeout.interval": "200 ms" });
+    assert_eq!(config, interval);
+}
+
+/// Each record is alone in its buffer, and nothing but the buffer's own time wakes the core before the next record.
+#[test]
+fn a_sleeping_core_wakes_when_a_buffer_is_due() {
+    let cluster = Cluster::start(&[Tm { slots: 1 }, Tm { slots: 1 }]);
+    let flags = ["--buffer-timeout", "50ms"];
+    let (_, _, p50_us, _) = paced(&cluster, &flags, "3", "12");
+    // A third of a second if it was the next record that woke it.
+    assert!((50_000..250_000).contains(&p50_us), "{p50_us} us");
+}
+
 #[test]
 fn readings_due_in_the_warm_up_are_not_measured() {
     let paced = [
