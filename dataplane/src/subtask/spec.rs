@@ -228,10 +228,10 @@ fn output(
             Output::Several(outputs)
         }
         OutputSpec::Sides(main, specs) => {
-            let main = Box::new(output(*main, context, pool, wiring)?);
+            let main = Box::new(output(*main, buffer_timeout_ns, context, pool, wiring)?);
             let mut sides = Vec::with_capacity(specs.len());
             for (id, spec) in specs {
-                sides.push((id, output(spec, context, pool, wiring)?));
+                sides.push((id, output(spec, buffer_timeout_ns, context, pool, wiring)?));
             }
             Output::Sides(main, sides)
         }
