@@ -12,6 +12,7 @@ use ringflow_dataplane::operator::chain::Output;
 use ringflow_dataplane::operator::stateless::Collector;
 use ringflow_dataplane::operator::window::assigner::SlidingWindows;
 use ringflow_dataplane::operator::window::{Count, TimeWindow, WindowOperator, WindowResult};
+use ringflow_dataplane::program::EdgeRouting;
 use ringflow_dataplane::record::{EventTime, RecordRef, Row, RowKind};
 use ringflow_dataplane::state::table::Entry;
 use ringflow_dataplane::state::{KeyBeside, KeyedState};
@@ -60,7 +61,13 @@ pub(super) fn partitioner(c: &mut Criterion) {
         ("hash_to_8", Kind::Hash, 8),
         ("rebalance_to_8", Kind::Rebalance, 8),
     ] {
-        let made = Partitioner::new(kind, channels, 128, Some(Arc::clone(&key_hash)), 0);
+        let made = Partitioner::new(
+            kind,
+            channels,
+            128,
+            EdgeRouting::Key(Arc::clone(&key_hash)),
+            0,
+        );
         let mut partitioner = made.expect("a legal edge");
         let mut keys = Keys {
             next: 0,
