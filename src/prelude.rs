@@ -5,8 +5,8 @@ pub use crate::api::data_stream::DataStream;
 pub use crate::api::environment::StreamExecutionEnvironment;
 pub use crate::api::kafka::{KafkaSink, KafkaSource, OnBadRecord, StartingOffsets};
 pub use crate::api::keyed_stream::KeyedStream;
-pub use crate::api::sequence::SequenceSource;
-pub use crate::api::watermark::WatermarkStrategy;
+pub use crate::api::sequence::{Number, SequenceSource};
+pub use crate::api::watermark::{WatermarkGenerator, WatermarkStrategy};
 pub use crate::api::window::{SlidingEventTimeWindows, TumblingEventTimeWindows};
 pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
@@ -15,5 +15,5 @@ pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::window::{
     AggregateFunction, Count, TimeWindow, WindowResult,
 };
-pub use ringflow_dataplane::record::RowKind;
-pub use ringflow_dataplane::record::{EventTime, Record, Row, StructRecord};
+pub use ringflow_dataplane::record::{EventTime, Record, Row, RowKind, StructRecord};
+pub use ringflow_dataplane::source::watermark::WatermarkOutput;

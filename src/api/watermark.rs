@@ -1,14 +1,45 @@
 //! How a source's event times and watermarks come about.
 //!
-//! Owns: [`WatermarkStrategy`]. Invariant: as Flink's: watermark = greatest timestamp of the split - bound - 1 ms.
-//! Left out: custom generators, alignment.
+//! Owns: [`WatermarkStrategy`], [`WatermarkGenerator`]. Invariant: as Flink's: watermark = greatest timestamp of the split -
+//! bound - 1 ms, unless a generator says otherwise.
+//! Left out: alignment.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, RowKind};
 use ringflow_dataplane::source::TimestampAssigner;
-use ringflow_dataplane::source::watermark::WatermarkPolicy;
+use ringflow_dataplane::source::watermark::{
+    Generation, WatermarkGenerator as ErasedGenerator, WatermarkOutput, WatermarkPolicy,
+};
+
+/// Makes the watermarks of one split from its records.
+///
+/// Source: Flink `WatermarkGenerator`.
+pub trait WatermarkGenerator<R: Record>: Send + 'static {
+    /// A record, with its event time.
+    fn on_event(&mut self, row: Row<'_, R>, output: &mut WatermarkOutput);
+
+    /// Called after each poll of the source (where Flink calls it every 200 ms), so that watermarks need not be made with
+    /// every record.
+    fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
+        let _ = output;
+    }
+}
+
+/// A generator behind a source whose records are `R`.
+struct Typed<R, G>(G, std::marker::PhantomData<fn(R)>);
+
+impl<R: Record, G: WatermarkGenerator<R>> ErasedGenerator for Typed<R, G> {
+    fn on_event(&mut self, record: &RecordRef<'_>, output: &mut WatermarkOutput) {
+        // SAFETY: the source gives out verified records of `R` (the generator sits behind it).
+        self.0.on_event(unsafe { Row::read(record) }, output);
+    }
+
+    fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
+        self.0.on_periodic_emit(output);
+    }
+}
 
 /// Event times and watermarks of a source of `R`.
 #[allow(missing_debug_implementations, reason = "holds a closure")]
@@ -31,16 +62,48 @@ impl<R: Record> WatermarkStrategy<R> {
     #[must_use]
     pub fn bounded_out_of_orderness(bound: Duration) -> Self {
         let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-        Self::with(WatermarkPolicy {
-            out_of_orderness_ms: Some(bound),
-            idle_after_ns: None,
-        })
+        Self::with(WatermarkPolicy::bounded(bound, None))
     }
 
     /// Timestamps only grow within a split.
     #[must_use]
     pub fn monotonous_timestamps() -> Self {
         Self::bounded_out_of_orderness(Duration::ZERO)
+    }
+
+    /// Watermarks by a generator of the user's; `make` makes one for each split.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// /// Every hundredth number says that all before it are there.
+    /// struct Hundreds;
+    ///
+    /// impl WatermarkGenerator<Number> for Hundreds {
+    ///     fn on_event(&mut self, number: Row<'_, Number>, output: &mut WatermarkOutput) {
+    ///         if number.value() % 100 == 0 {
+    ///             output.emit_watermark(number.timestamp());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// let strategy = WatermarkStrategy::for_generator(|| Hundreds);
+    /// env.from_source(SequenceSource::new(1000), strategy, "numbers").discard();
+    /// # assert_eq!(env.execute("punctuated")?.records_out, 1000);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn for_generator<G: WatermarkGenerator<R>>(
+        make: impl Fn() -> G + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(WatermarkPolicy {
+            generation: Generation::Custom(Arc::new(move || {
+                let typed = Typed(make(), std::marker::PhantomData);
+                Box::new(typed) as Box<dyn ErasedGenerator>
+            })),
+            idle_after_ns: None,
+        })
     }
 
     /// No watermark before the end of the stream.

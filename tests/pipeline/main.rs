@@ -267,7 +267,7 @@ fn a_program_runs_in_a_local_environment_and_says_why_a_strange_cluster_cannot_r
 
 #[test]
 fn every_partitioner_and_chaining_strategy_delivers_each_record_as_often_as_it_should() {
-    type Numbers = DataStream<ringflow::api::sequence::Number>;
+    type Numbers = DataStream<Number>;
     type Shape = fn(Numbers) -> Numbers;
     let shapes: [(&str, Shape, u64); 7] = [
         ("forward", |numbers| numbers, 1),

@@ -118,13 +118,17 @@ impl SourceOutput<'_> {
         self.watermarks.on_record(split, timestamp, self.now_ns);
         self.origin_ns = origin_ns.max(self.origin_ns);
         self.records += 1;
-        self.chain.on_record(&RecordRef {
+        let record = RecordRef {
             bytes,
             timestamp,
             key_hash: 0,
             kind: RowKind::Insert,
             origin_ns,
-        })
+        };
+        if self.watermarks.is_custom() {
+            self.watermarks.on_event(split, &record);
+        }
+        self.chain.on_record(&record)
     }
 
     /// Emits several records of `size` bytes each, one behind the other in `bytes`, at one time and of one origin. The rest is as

@@ -1,18 +1,45 @@
 //! Watermarks at a source: one per split, and the least of them out.
 //!
-//! Owns: [`WatermarkPolicy`] (what the user chose) and [`SplitWatermarks`] (a subtask's splits).
-//! Invariant: the watermark of a split is its greatest timestamp - bound - 1 ms, as in Flink; what is given out never goes
-//! back; a split without records for the idle time does not hold the others up; a subtask without splits is idle by itself.
+//! Owns: [`WatermarkPolicy`] (what the user chose), [`WatermarkGenerator`] (a user's own way) and [`SplitWatermarks`] (a
+//! subtask's splits).
+//! Invariant: the watermark of a split is its greatest timestamp - bound - 1 ms, as in Flink, or what its generator said; what
+//! is given out never goes back; a split without records for the idle time does not hold the others up; a subtask without
+//! splits is idle by itself.
 //! Left out: reading the clock (time comes in with each call).
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::element::Watermark;
-use crate::record::EventTime;
+use crate::record::{EventTime, RecordRef};
+
+/// How the watermark of a split comes about.
+#[derive(Clone, Default)]
+pub enum Generation {
+    /// Not before the end of the stream.
+    #[default]
+    None,
+    /// A record may be so many milliseconds behind the greatest timestamp.
+    BoundedOutOfOrderness(i64),
+    /// By a generator of the user's, one for each split.
+    Custom(Arc<dyn Fn() -> Box<dyn WatermarkGenerator> + Send + Sync>),
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::BoundedOutOfOrderness(ms) => write!(f, "BoundedOutOfOrderness({ms} ms)"),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
+}
 
 /// How watermarks are made at a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct WatermarkPolicy {
-    /// How far a record may be behind the greatest timestamp, in ms; `None`: no watermarks but the final one.
-    pub out_of_orderness_ms: Option<i64>,
+    /// How that of a split comes about.
+    pub generation: Generation,
     /// A split without records for this long is idle; `None`: never.
     pub idle_after_ns: Option<u64>,
 }
@@ -20,16 +47,75 @@ pub struct WatermarkPolicy {
 impl WatermarkPolicy {
     /// No watermarks until the end of the stream.
     pub const NONE: Self = Self {
-        out_of_orderness_ms: None,
+        generation: Generation::None,
         idle_after_ns: None,
     };
+
+    /// Watermarks `out_of_orderness_ms` behind the greatest timestamp.
+    #[must_use]
+    pub const fn bounded(out_of_orderness_ms: i64, idle_after_ns: Option<u64>) -> Self {
+        Self {
+            generation: Generation::BoundedOutOfOrderness(out_of_orderness_ms),
+            idle_after_ns,
+        }
+    }
 }
 
-#[derive(Debug, Clone, Copy)]
+/// Makes the watermarks of one split.
+///
+/// Source: Flink `WatermarkGenerator`.
+pub trait WatermarkGenerator: Send {
+    /// A record, with its event time.
+    fn on_event(&mut self, record: &RecordRef<'_>, output: &mut WatermarkOutput);
+
+    /// Called after each poll of the source, so that watermarks need not be made with every record.
+    fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
+        let _ = output;
+    }
+}
+
+/// What a generator says of its split.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WatermarkOutput {
+    watermark: Option<EventTime>,
+    idle: bool,
+}
+
+impl WatermarkOutput {
+    /// No record with this or an earlier time will come, except late ones. Earlier ones than before are ignored.
+    pub fn emit_watermark(&mut self, watermark: EventTime) {
+        self.idle = false;
+        self.watermark = self.watermark.max(Some(watermark));
+    }
+
+    /// The split does not hold others up until [`WatermarkOutput::mark_active`] or its next watermark.
+    pub fn mark_idle(&mut self) {
+        self.idle = true;
+    }
+
+    /// The split counts again.
+    pub fn mark_active(&mut self) {
+        self.idle = false;
+    }
+}
+
 struct Split {
     greatest: Option<EventTime>,
     active_ns: u64,
     finished: bool,
+    custom: Option<(Box<dyn WatermarkGenerator>, WatermarkOutput)>,
+}
+
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let output = self.custom.as_ref().map(|(_, output)| output);
+        f.debug_struct("Split")
+            .field("greatest", &self.greatest)
+            .field("active_ns", &self.active_ns)
+            .field("finished", &self.finished)
+            .field("custom", &output)
+            .finish()
+    }
 }
 
 /// The splits of one source subtask.
@@ -47,15 +133,22 @@ impl SplitWatermarks {
     /// `splits` splits, all active from `now_ns` on. No splits: idle from the start.
     #[must_use]
     pub fn new(policy: WatermarkPolicy, splits: usize, now_ns: u64) -> Self {
-        let split = Split {
+        let custom = || match &policy.generation {
+            Generation::Custom(make) => Some((make(), WatermarkOutput::default())),
+            _ => None,
+        };
+        let split = |_| Split {
             greatest: None,
             active_ns: now_ns,
             finished: false,
+            custom: custom(),
         };
+        let splits = (0..splits).map(split).collect();
+        let waits = policy.idle_after_ns.is_some();
         Self {
+            tracks_records: waits || !matches!(policy.generation, Generation::None),
             policy,
-            tracks_records: policy != WatermarkPolicy::NONE,
-            splits: vec![split; splits],
+            splits,
             emitted: None,
             idle: false,
         }
@@ -81,6 +174,21 @@ impl SplitWatermarks {
         }
     }
 
+    /// A generator of the user's wants to see records.
+    #[inline]
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        matches!(self.policy.generation, Generation::Custom(_))
+    }
+
+    /// Shows a record to the generator of `split`.
+    pub fn on_event(&mut self, split: usize, record: &RecordRef<'_>) {
+        let split = self.splits.get_mut(split);
+        if let Some((generator, output)) = split.and_then(|split| split.custom.as_mut()) {
+            generator.on_event(record, output);
+        }
+    }
+
     /// The split has given its last record.
     pub fn finish_split(&mut self, split: usize) {
         if let Some(split) = self.splits.get_mut(split) {
@@ -90,10 +198,15 @@ impl SplitWatermarks {
 
     /// What the chain should hear at `now_ns`, if anything new.
     pub fn advance(&mut self, now_ns: u64) -> Option<Watermark> {
-        let bound = self.policy.out_of_orderness_ms;
+        for split in &mut self.splits {
+            if let Some((generator, output)) = &mut split.custom {
+                generator.on_periodic_emit(output);
+            }
+        }
         let idle_after = self.policy.idle_after_ns;
         let waits = |split: &&Split| {
             !split.finished
+                && !split.custom.as_ref().is_some_and(|(_, output)| output.idle)
                 && idle_after.is_none_or(|limit| now_ns.saturating_sub(split.active_ns) < limit)
         };
         if !self.splits.iter().any(|split| waits(&split)) {
@@ -105,17 +218,25 @@ impl SplitWatermarks {
             }
             return (!std::mem::replace(&mut self.idle, true)).then_some(Watermark::Idle);
         }
-        let bound = bound?;
         let woke = std::mem::replace(&mut self.idle, false);
-        let least = self
-            .splits
-            .iter()
-            .filter(waits)
-            .map(|split| split.greatest)
-            .min()
-            .flatten();
-        // EventTime::NONE and other early times saturate: such records move nothing.
-        let watermark = least.map(|time| EventTime(time.0.saturating_sub(bound).saturating_sub(1)));
+        let least = |watermark: fn(&Split) -> Option<EventTime>| {
+            let waiting = self.splits.iter().filter(waits);
+            waiting.map(watermark).min().flatten()
+        };
+        let watermark = match &self.policy.generation {
+            Generation::None => return None,
+            Generation::BoundedOutOfOrderness(bound) => {
+                let least = least(|split| split.greatest);
+                // EventTime::NONE and other early times saturate: such records move nothing.
+                least.map(|time| EventTime(time.0.saturating_sub(*bound).saturating_sub(1)))
+            }
+            Generation::Custom(_) => least(|split| {
+                split
+                    .custom
+                    .as_ref()
+                    .and_then(|(_, output)| output.watermark)
+            }),
+        };
         match (watermark, self.emitted) {
             // A record without a timestamp moves nothing.
             (Some(time), emitted) if time > EventTime::NONE && emitted < Some(time) => {
@@ -163,10 +284,7 @@ mod tests {
 
     #[test]
     fn the_slowest_active_split_decides() {
-        let policy = WatermarkPolicy {
-            out_of_orderness_ms: Some(4),
-            idle_after_ns: Some(100),
-        };
+        let policy = WatermarkPolicy::bounded(4, Some(100));
         let mut splits = SplitWatermarks::new(policy, 2, 0);
         splits.on_record(0, EventTime(50), 1);
         assert_eq!(splits.advance(1), None, "split 1 has said nothing yet");
@@ -187,10 +305,7 @@ mod tests {
 
     #[test]
     fn idle_splits_ask_for_no_wake_up_and_a_pause_makes_none_idle() {
-        let policy = WatermarkPolicy {
-            out_of_orderness_ms: Some(0),
-            idle_after_ns: Some(100),
-        };
+        let policy = WatermarkPolicy::bounded(0, Some(100));
         let mut splits = SplitWatermarks::new(policy, 2, 0);
         splits.on_record(0, EventTime(50), 90);
         assert_eq!(splits.next_idle_ns(90), Some(100));
@@ -222,12 +337,50 @@ mod tests {
         assert_eq!((splits.current(), splits.next_idle_ns(1)), (None, None));
     }
 
+    /// Watermarks at records whose payload is not empty; idle while the payload is one byte.
+    struct Punctuated;
+
+    impl WatermarkGenerator for Punctuated {
+        fn on_event(&mut self, record: &RecordRef<'_>, output: &mut WatermarkOutput) {
+            match record.bytes.len() {
+                0 => {}
+                1 => output.mark_idle(),
+                _ => output.emit_watermark(record.timestamp),
+            }
+        }
+    }
+
     #[test]
-    fn a_subtask_without_splits_is_idle_by_itself() {
+    fn each_split_has_a_generator_of_its_own() {
         let policy = WatermarkPolicy {
-            out_of_orderness_ms: Some(0),
+            generation: Generation::Custom(Arc::new(|| Box::new(Punctuated))),
             idle_after_ns: None,
         };
+        let mut splits = SplitWatermarks::new(policy, 2, 0);
+        let mut on = |split, bytes, time| {
+            let record = RecordRef {
+                bytes,
+                timestamp: EventTime(time),
+                key_hash: 0,
+                kind: crate::record::RowKind::Insert,
+                origin_ns: 0,
+            };
+            splits.on_record(split, record.timestamp, 1);
+            splits.on_event(split, &record);
+            splits.advance(1)
+        };
+        assert_eq!(on(0, b"ab", 5), None, "split 1 has said nothing");
+        assert_eq!(on(1, b"", 9), None);
+        assert_eq!(on(1, b"ab", 9), at(5));
+        assert_eq!(on(0, b"ab", 3), None, "never back");
+        assert_eq!(on(0, b"a", 6), at(9), "split 0 holds nobody up");
+        assert_eq!(on(1, b"a", 6), Some(Watermark::Idle));
+        assert_eq!(on(0, b"ab", 12), at(12));
+    }
+
+    #[test]
+    fn a_subtask_without_splits_is_idle_by_itself() {
+        let policy = WatermarkPolicy::bounded(0, None);
         let mut splits = SplitWatermarks::new(policy, 0, 0);
         assert_eq!(splits.advance(0), Some(Watermark::Idle));
         assert_eq!(splits.advance(1), None);

@@ -10,7 +10,7 @@ use crate::exchange::partitioner::Partitioner;
 use crate::exchange::result_partition::ResultPartition;
 use crate::limits::BUFFER_BYTES;
 use crate::operator::chain::Output;
-use crate::record::RecordRef;
+use crate::record::{RecordRef, RowKind};
 
 const TIMEOUT_NS: u64 = 100;
 
@@ -27,7 +27,7 @@ fn passes_on(input: &LocalQueue, outputs: &[LocalQueue]) -> Subtask {
         )))
     };
     let chain = Chain::new(Output::Several(outputs.iter().map(partition).collect()));
-    let roads = vec![(ChannelReceiver::Local(input.clone()), "here".to_owned())];
+    let roads = vec![(ChannelReceiver::Local(input.clone()), "here".to_owned(), 0)];
     let head = Head::Gate {
         gate: InputGate::new(roads),
         current: None,
@@ -49,6 +49,7 @@ fn buffer(records: &[&[u8]]) -> Buffer {
             bytes,
             timestamp: EventTime(1),
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         };
         assert!(buffer.push_record(&record, 0));

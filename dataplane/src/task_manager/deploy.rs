@@ -487,7 +487,7 @@ impl Wire<'_> {
             };
             let output = self.behind(head_id, plan, &mut code, nodes, topology)?;
             (
-                HeadSpec::Source(reader, *watermarks, assigner.clone(), splits),
+                HeadSpec::Source(reader, watermarks.clone(), assigner.clone(), splits),
                 output,
             )
         } else {
