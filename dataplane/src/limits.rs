@@ -51,6 +51,10 @@ pub const RECEIVE_READY: u16 = 8;
 /// Times that an ending core waits 10 ms at most for the kernel to let go of its sockets.
 pub const SHUTDOWN_WAITS: usize = 500;
 
+/// How long an ending core waits for its consumers to read what it sent them: their cores need a sweep, unless user code keeps
+/// them busy. Together with the waits above at most 7 s.
+pub const LINGER_NS: u64 = 2_000_000_000;
+
 /// Channels that may be open on one connection at a time: 256 subtasks here x 256 there. Beyond it the peer is at fault.
 pub const OPEN_CHANNELS_MAX: usize = 1 << 16;
 

@@ -169,6 +169,19 @@ impl Connection {
         }
     }
 
+    /// Which way data flows on it.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Nothing waits to leave, be it for the next send or for credit.
+    pub(super) fn is_settled(&self) -> bool {
+        let mut senders = self.outgoing.values();
+        self.control.is_empty()
+            && self.shared.closed.borrow().is_empty()
+            && senders.all(|sender| sender.queue.borrow().is_empty())
+    }
+
     /// Why the connection ended, if it did.
     #[must_use]
     pub fn broken(&self) -> Option<Rc<str>> {

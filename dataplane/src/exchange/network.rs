@@ -9,7 +9,7 @@
 //! Invariant: memory that an operation names is not touched before its completion: a link outlives its operations, even when
 //! its connection has failed. At most one send and one receive operation are in flight per link. A sweep without news
 //! costs the same with one connection or a thousand.
-//! Left out: the protocol ([`crate::exchange::connection`]), whose the channels are (the core).
+//! Left out: the protocol ([`crate::exchange::connection`]), how all this ends (`closing`), whose the channels are (the core).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -25,7 +25,7 @@ use crate::exchange::frame::ChannelKey;
 use crate::exchange::receive_ring::{GROUP, ReceiveRing};
 use crate::exchange::remote::{Dirty, RemoteReceiver, SenderHandle};
 use crate::exchange::uring::{Completion, Features, Uring, is_passing};
-use crate::limits::{RECEIVE_READY, SEND_FRAMES, SHUTDOWN_WAITS};
+use crate::limits::{LINGER_NS, RECEIVE_READY, SEND_FRAMES};
 use crate::runtime::core::ConnectionId;
 
 /// How a core uses its ring.
@@ -135,6 +135,8 @@ pub struct Network {
     inbox: VecDeque<(ConnectionId, Notice)>,
     /// Connections that have failed since the core last asked.
     lost: Vec<ConnectionId>,
+    /// How long peers may take to read what they were sent, once this ends.
+    linger_ns: u64,
 }
 
 impl Network {
@@ -166,6 +168,7 @@ impl Network {
             notices: Vec::new(),
             inbox: VecDeque::new(),
             lost: Vec::new(),
+            linger_ns: LINGER_NS,
         })
     }
 
@@ -535,28 +538,6 @@ fn cannot_receive(error: i32) -> String {
     )
 }
 
-impl Drop for Network {
-    /// Waits until the kernel has let go of all memory.
-    fn drop(&mut self) {
-        let ids: Vec<ConnectionId> = self.by_id.keys().copied().collect();
-        for id in ids {
-            self.fail(id, "this TaskManager ends");
-        }
-        for _ in 0..SHUTDOWN_WAITS {
-            if self.links.iter().all(Option::is_none) {
-                return;
-            }
-            if let Err(error) = self.ring.wait() {
-                tracing::debug!("waiting for sockets to end: {error}");
-            }
-            self.reap();
-        }
-        // Never seen: the kernel still holds memory of ours, so it must stay for ever.
-        tracing::error!("sockets of a data core do not end");
-        std::mem::forget(std::mem::take(&mut self.links));
-        std::mem::forget(self.receive.take());
-    }
-}
-
+mod closing;
 #[cfg(test)]
 mod tests;

@@ -89,10 +89,12 @@ pub(super) struct Core {
     events: UnboundedSender<CoreEvent>,
     doorbell: Arc<Doorbell>,
     bell: Rc<Bell>,
+    /// Dropped before `network`, which sends what is queued when it ends: subtasks that have not finished are cut short, and
+    /// hold up none.
+    subtasks: Vec<Subtask>,
     network: Network,
     clock: Rc<Clock>,
     pool: BufferPool,
-    subtasks: Vec<Subtask>,
     /// Local queues of which one end is deployed.
     half_wired: HashMap<ChannelKey, LocalQueue>,
     /// Consumers that wait for their producers to open the channel.

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::element::Element;
+use crate::element::{Control, Element};
 use crate::exchange::frame::{CHANNEL_KEY_BYTES, Frame};
 use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT, FRAME_HEADER_BYTES};
 use crate::record::{EventTime, RecordRef, RowKind};
@@ -334,6 +334,8 @@ fn stuck(
 ) -> (Network, Doorbell, SenderHandle, TcpStream) {
     let bell = Doorbell::new().expect("an eventfd");
     let mut out = Network::new(options, bell.as_raw_fd(), pool.clone()).expect("io_uring");
+    // Its peer never reads.
+    out.linger_ns = 20_000_000;
     let (a, mut peer) = pair();
     rustix::net::sockopt::set_socket_send_buffer_size(&a, 4096).expect("a socket");
     rustix::net::sockopt::set_socket_recv_buffer_size(&peer, 4096).expect("a socket");
@@ -377,6 +379,93 @@ fn a_network_that_ends_in_mid_flow_leaves_no_buffer_behind() {
         drop(sender);
         drop(out);
         assert_eq!(pool.used(), 0);
+    }
+}
+
+/// Channels enough that what may be sent without more credit is more than sockets and blocks of the consumer hold.
+const CHANNELS: u32 = 3;
+
+/// Claims the channels that are opened on `socket` and reads them to their ends, once `go` is said: by then, what the producer
+/// could send without more credit is with the kernel. Says how many records and ends came.
+fn late_consumer(
+    options: NetworkOptions,
+    socket: TcpStream,
+    go: std::sync::mpsc::Receiver<()>,
+) -> (u64, u32) {
+    let (mut into, _bell) = network(options);
+    into.attach(2, socket, Direction::Incoming, "here".into());
+    let mut receivers = Vec::new();
+    until(&mut [&mut into], |networks| {
+        if let Some((id, Notice::Opened { number, .. })) = networks[0].take_notice() {
+            let receiver = Rc::new(RemoteReceiver::new(CHANNEL_CREDIT));
+            assert!(networks[0].claim(id, number, &receiver));
+            receivers.push((receiver, 0u64));
+        }
+        receivers.len() == CHANNELS as usize && !receivers[0].0.is_empty()
+    });
+    go.recv().expect("the producer says so");
+    let mut ends = 0;
+    until(&mut [&mut into], |networks| {
+        for (receiver, read) in &mut receivers {
+            while let Some(buffer) = receiver.pop() {
+                let mut offset = 0;
+                while let Some(element) = buffer.next_element(&mut offset) {
+                    match element {
+                        Element::Record(record) => {
+                            let expected = [*read / 1000, *read % 1000].map(u64::to_le_bytes);
+                            assert_eq!(record.bytes, expected.concat());
+                            *read += 1;
+                        }
+                        Element::Control(control) => {
+                            assert_eq!(control, Control::EndOfInput);
+                            ends += 1;
+                        }
+                    }
+                }
+            }
+        }
+        ends == CHANNELS || !networks[0].lost.is_empty()
+    });
+    (receivers.iter().map(|(_, read)| read).sum(), ends)
+}
+
+/// A socket that is closed with credit unread, or that gets some after that, is reset, and the consumer loses what it has not
+/// read.
+#[test]
+fn a_network_that_ends_sends_what_is_queued_and_its_consumers_read_all_of_it() {
+    for (options, behind) in modes().into_iter().flat_map(|mode| [(mode, 0), (mode, 4)]) {
+        let (mut out, _bell) = network(options);
+        let (a, b) = pair();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&b, 1 << 15).expect("a socket");
+        let (go, heard) = std::sync::mpsc::channel();
+        let consumer = std::thread::spawn(move || late_consumer(options, b, heard));
+        out.attach(1, a, Direction::Outgoing, "there".into());
+        let senders: Vec<SenderHandle> = (0..CHANNELS)
+            .map(|edge| out.open(1, &key(edge), CHANNEL_BUFFERS).expect("attached"))
+            .collect();
+        let buffers = u64::from(CHANNEL_CREDIT) + behind;
+        for sender in &senders {
+            for number in 0..=buffers {
+                let mut next = buffer(number, if number < buffers { 1000 } else { 0 });
+                if number == buffers {
+                    assert!(next.push_control(Control::EndOfInput));
+                }
+                until(&mut [&mut out], |_| sender.has_room());
+                assert!(sender.push(next).is_ok());
+            }
+        }
+        // Without credit even the end waits behind what does; with it, all of it is with the kernel.
+        let waits = if behind > 0 { behind + 1 } else { 0 };
+        until(&mut [&mut out], |_| {
+            senders.iter().all(|sender| {
+                sender.in_flight.get() == 0 && sender.queue.borrow().len() as u64 == waits
+            })
+        });
+        go.send(()).expect("the consumer waits");
+        drop(out);
+        let outcome = consumer.join().expect("the consumer reads");
+        let all = u64::from(CHANNELS) * buffers * 1000;
+        assert_eq!(outcome, (all, CHANNELS), "{behind} behind, {options:?}");
     }
 }
 
