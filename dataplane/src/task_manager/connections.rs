@@ -1,18 +1,21 @@
 //! Connecting data cores of different TaskManagers.
 //!
-//! Owns: the handshake on both sides. It runs on the control thread with a deadline; a socket that has shaken hands goes
+//! Owns: the handshake on both sides, and dialling what a deployment needs. It runs on the control thread with a deadline; a socket that has shaken hands goes
 //! to its core. Invariant: a core only ever sees sockets whose peer named this cluster, this TaskManager and this core.
 //! Left out: authentication (mutual TLS comes here), and everything after the handshake.
 
-use std::net::TcpStream as StdStream;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, TcpStream as StdStream};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::error::Error;
 use crate::exchange::frame::{Frame, FrameError, Hello};
 use crate::limits::{CONNECT_TIMEOUT_S, FRAME_HEADER_BYTES, PEER_SILENCE_MS_MIN};
+use crate::task_manager::deploy::Peer;
 
 const DEADLINE: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
 
@@ -140,4 +143,57 @@ pub async fn connect(
     timeout(DEADLINE, dial)
         .await
         .map_err(|_| format!("{name} did not answer within {CONNECT_TIMEOUT_S} s"))?
+}
+
+/// A connection that a deployment needed.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    /// The core here that it is for.
+    pub(super) core: u32,
+    pub(super) peer: Peer,
+    pub(super) socket: StdStream,
+}
+
+/// Connects to all peers at once, each from the core that needs it. `local` stands in for peers that do not say where they are.
+///
+/// # Errors
+/// The first that cannot be reached.
+pub(super) async fn dial_all(
+    peers: HashSet<(u32, Peer)>,
+    cluster_id: &str,
+    id: &str,
+    local: IpAddr,
+    peer_silence_ms: u32,
+) -> crate::error::Result<Vec<Dialed>> {
+    let mut dials = tokio::task::JoinSet::new();
+    for (core, peer) in peers {
+        let (cluster_id, id) = (cluster_id.to_owned(), id.to_owned());
+        dials.spawn(async move {
+            let host = if peer.address.0.is_empty() {
+                local_host(local)
+            } else {
+                peer.address.0.clone()
+            };
+            let address = (host.as_str(), peer.address.1);
+            let to = (peer.task_manager_id.as_str(), peer.core);
+            let me = (id.as_str(), core);
+            match connect(address, &cluster_id, me, to, peer_silence_ms).await {
+                Ok(socket) => Ok(Dialed { core, peer, socket }),
+                Err(why) => Err(Error::peer_lost(&peer.task_manager_id, why)),
+            }
+        });
+    }
+    let mut dialed = Vec::new();
+    while let Some(done) = dials.join_next().await {
+        dialed.push(done.unwrap_or_else(|error| Err(Error::deployment(error.to_string())))?);
+    }
+    Ok(dialed)
+}
+
+fn local_host(bind: IpAddr) -> String {
+    if bind.is_unspecified() {
+        Ipv4Addr::LOCALHOST.to_string()
+    } else {
+        bind.to_string()
+    }
 }

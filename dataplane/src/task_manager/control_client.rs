@@ -8,8 +8,8 @@
 //! Await points: one `select` over the JobManager, the cores, the listeners, finished builds and the heartbeat timer.
 //! Left out: decisions.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+use std::collections::HashSet;
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
 use crate::limits::PEER_SILENCE_MS_MIN;
-use crate::runtime::core::{
-    ConnectionId, CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot,
-};
+use crate::runtime::core::{CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot};
 use crate::runtime::housekeeping::{Housekeeping, OffCore};
 use crate::subtask::spec::SubtaskSpec;
 use crate::task_manager::cancels::Cancels;
+use crate::task_manager::connection_table::ConnectionTable;
+use crate::task_manager::connections::Dialed;
 use crate::task_manager::deploy::{self, BuiltDeployment, Deployment, Peer};
 use crate::task_manager::hand_over::{Refused, hand_over};
 use crate::task_manager::patience::Patience;
@@ -64,13 +64,6 @@ enum Internal {
     },
 }
 
-/// A connection that a deployment needed.
-struct Dialed {
-    core: u32,
-    peer: Peer,
-    socket: StdStream,
-}
-
 /// The control thread's state.
 #[allow(missing_debug_implementations, reason = "lives on its own thread")]
 pub struct ControlClient {
@@ -80,9 +73,7 @@ pub struct ControlClient {
     listeners: Vec<(StdListener, u16)>,
     core_events: mpsc::UnboundedReceiver<CoreEvent>,
     registered: watch::Sender<Registration>,
-    /// Outgoing connections by core here and core there.
-    connections: HashMap<(u32, String, u32), ConnectionId>,
-    next_connection: ConnectionId,
+    connections: ConnectionTable,
     /// Attempts being built; one that is cancelled meanwhile leaves, and is answered at once.
     building: HashSet<ExecutionAttemptId>,
     /// Attempts on cores.
@@ -130,8 +121,7 @@ impl ControlClient {
             listeners,
             core_events,
             registered,
-            connections: HashMap::new(),
-            next_connection: 0,
+            connections: ConnectionTable::default(),
             building: HashSet::new(),
             running: HashSet::new(),
             was_registered: false,
@@ -414,15 +404,8 @@ impl ControlClient {
                 messages::status_changed(*attempt, wire::SubtaskStatus::Initializing, None, None),
             );
         }
-        let mut peers: HashSet<(u32, Peer)> = HashSet::new();
-        for (core, peer) in deployment.remote_outputs(&self.id, &self.config.placement.slots) {
-            if !self
-                .connections
-                .contains_key(&(core, peer.task_manager_id.clone(), peer.core))
-            {
-                peers.insert((core, peer.clone()));
-            }
-        }
+        let needed = deployment.remote_outputs(&self.id, &self.config.placement.slots);
+        let peers = self.connections.missing(needed);
         let (resolver, id, cluster_id) = (
             Arc::clone(&self.config.resolver),
             self.id.clone(),
@@ -446,9 +429,11 @@ impl ControlClient {
                 .await
                 .unwrap_or_else(|error| Err(Error::deployment(error.to_string())));
             let result = match built {
-                Ok(built) => dial_all(peers, &cluster_id, &id, local_bind, peer_silence_ms)
-                    .await
-                    .map(|dialed| (built, dialed)),
+                Ok(built) => {
+                    connections::dial_all(peers, &cluster_id, &id, local_bind, peer_silence_ms)
+                        .await
+                        .map(|dialed| (built, dialed))
+                }
                 Err(error) => Err(error),
             };
             drop(internal.send(Internal::Built { attempts, result }));
@@ -463,7 +448,11 @@ impl ControlClient {
         match event {
             Internal::Accepted { core, socket, from } => {
                 let peer = format!("core {} of TaskManager {}", from.1, from.0);
-                if let Err(error) = self.attach(core, socket, Direction::Incoming, peer) {
+                let direction = Direction::Incoming;
+                let attached = self
+                    .connections
+                    .attach(&self.cores, core, socket, direction, peer);
+                if let Err(error) = attached {
                     // The peer sees the socket close and tries again.
                     tracing::error!("data core {core} takes no connection: {error}");
                 }
@@ -502,13 +491,8 @@ impl ControlClient {
         built: OffCore<BuiltDeployment>,
         dialed: Vec<Dialed>,
     ) -> Result<Vec<(u32, SubtaskSpec)>> {
-        self.take_over(dialed)?;
-        let connections = &self.connections;
-        let find = |core: u32, peer: &Peer| {
-            connections
-                .get(&(core, peer.task_manager_id.clone(), peer.core))
-                .copied()
-        };
+        self.connections.take_over(&self.cores, dialed)?;
+        let find = |core: u32, peer: &Peer| self.connections.find(core, peer);
         let slots = &self.config.placement.slots;
         // A connection may have been lost meanwhile: what was built is whole yet, and goes to housekeeping.
         let mut outputs = built.deployment.remote_outputs(&self.id, slots);
@@ -517,20 +501,6 @@ impl ControlClient {
         }
         drop(outputs);
         deploy::wire(built.into_inner(), &self.id, slots, &self.cores, find)
-    }
-
-    /// Gives cores the connections that were made for a deployment. Where another deployment was faster, its connection serves
-    /// both.
-    fn take_over(&mut self, dialed: Vec<Dialed>) -> Result<()> {
-        for Dialed { core, peer, socket } in dialed {
-            let name = format!("core {} of TaskManager {}", peer.core, peer.task_manager_id);
-            let key = (core, peer.task_manager_id, peer.core);
-            if !self.connections.contains_key(&key) {
-                let id = self.attach(core, socket, Direction::Outgoing, name)?;
-                self.connections.insert(key, id);
-            }
-        }
-        Ok(())
     }
 
     /// Puts subtasks on their cores. When a core takes none, what is on no core has failed; what is on others runs, and
@@ -553,26 +523,6 @@ impl ControlClient {
         Housekeeping::new(tokio::runtime::Handle::current()).dispose(specs);
         say_failed(outbound, &attempts, &error);
         self.send_cancel(&placed);
-    }
-
-    fn attach(
-        &mut self,
-        core: u32,
-        socket: StdStream,
-        direction: Direction,
-        peer: String,
-    ) -> Result<ConnectionId> {
-        let handle = self.cores.get(core as usize);
-        let handle = handle.ok_or_else(|| Error::deployment(format!("no core {core} here")))?;
-        let id = self.next_connection;
-        handle.send(CoreCommand::Attach {
-            id,
-            socket,
-            direction,
-            peer,
-        })?;
-        self.next_connection += 1;
-        Ok(id)
     }
 
     fn on_cancel(
@@ -628,15 +578,11 @@ impl ControlClient {
                     messages::status_changed(last.attempt, status, failure, Some(&last)),
                 );
             }
-            CoreEvent::ConnectionLost { id, .. } => self.forget_connection(id),
+            CoreEvent::ConnectionLost { id, .. } => self.connections.forget(id),
             // Handled where the session can end.
             CoreEvent::CoreLost { .. } => {}
         }
         self.cancels.offer(&self.cores, &self.running);
-    }
-
-    fn forget_connection(&mut self, id: ConnectionId) {
-        self.connections.retain(|_, connection| *connection != id);
     }
 
     /// The JobManager is gone: its jobs end here, and what cores still say about them has nobody to hear it.
@@ -669,7 +615,7 @@ impl ControlClient {
                     return Err(Session::core_lost(core, &why));
                 }
                 Some(CoreEvent::Ended { last, .. }) => drop(self.running.remove(&last.attempt)),
-                Some(CoreEvent::ConnectionLost { id, .. }) => self.forget_connection(id),
+                Some(CoreEvent::ConnectionLost { id, .. }) => self.connections.forget(id),
                 Some(CoreEvent::Running(_)) => {}
                 None => break,
             }
@@ -711,47 +657,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
-}
-
-/// Connects to all peers at once.
-async fn dial_all(
-    peers: HashSet<(u32, Peer)>,
-    cluster_id: &str,
-    id: &str,
-    local: IpAddr,
-    peer_silence_ms: u32,
-) -> Result<Vec<Dialed>> {
-    let mut dials = tokio::task::JoinSet::new();
-    for (core, peer) in peers {
-        let (cluster_id, id) = (cluster_id.to_owned(), id.to_owned());
-        dials.spawn(async move {
-            let host = if peer.address.0.is_empty() {
-                local_host(local)
-            } else {
-                peer.address.0.clone()
-            };
-            let address = (host.as_str(), peer.address.1);
-            let to = (peer.task_manager_id.as_str(), peer.core);
-            let me = (id.as_str(), core);
-            match connections::connect(address, &cluster_id, me, to, peer_silence_ms).await {
-                Ok(socket) => Ok(Dialed { core, peer, socket }),
-                Err(why) => Err(Error::peer_lost(&peer.task_manager_id, why)),
-            }
-        });
-    }
-    let mut dialed = Vec::new();
-    while let Some(done) = dials.join_next().await {
-        dialed.push(done.unwrap_or_else(|error| Err(Error::deployment(error.to_string())))?);
-    }
-    Ok(dialed)
-}
-
-fn local_host(bind: IpAddr) -> String {
-    if bind.is_unspecified() {
-        Ipv4Addr::LOCALHOST.to_string()
-    } else {
-        bind.to_string()
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::runtime::wakeup;
 use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 
 mod cancels;
+mod connection_table;
 pub mod connections;
 pub mod control_client;
 pub mod deploy;

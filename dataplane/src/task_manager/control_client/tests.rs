@@ -1,3 +1,4 @@
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::Receiver;
 
 use ringflow_schemas::graph::Program;
@@ -270,72 +271,4 @@ fn a_core_that_is_lost_together_with_the_job_manager_ends_the_task_manager() {
         };
         assert_eq!(why, "data core 3 ended: a panic");
     }
-}
-
-/// A dialled connection and the socket at its other end.
-fn dialed() -> (Dialed, StdStream) {
-    let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let socket = StdStream::connect(address).expect("listening");
-    let (there, _) = listener.accept().expect("connected");
-    let wait = Some(Duration::from_secs(10));
-    there.set_read_timeout(wait).expect("a socket");
-    let peer = Peer {
-        task_manager_id: "there".to_owned(),
-        core: 4,
-        address: ("127.0.0.1".to_owned(), address.port()),
-    };
-    let core = 0;
-    (Dialed { core, peer, socket }, there)
-}
-
-fn is_closed(mut socket: &StdStream) -> bool {
-    matches!(std::io::Read::read(&mut socket, &mut [0]), Ok(0))
-}
-
-#[test]
-fn a_connection_that_its_core_does_not_take_is_not_kept() {
-    let (mut client, arrived) = client(&[0]);
-    let (first, there) = dialed();
-    let error = client
-        .take_over(vec![first])
-        .expect_err("the mailbox is full");
-    assert!(
-        error.to_string().contains("commands wait for a core"),
-        "{error}"
-    );
-    assert!(client.connections.is_empty(), "the next deployment dials");
-    assert!(is_closed(&there));
-    // Nor is one whose core has ended.
-    drop(arrived);
-    let (second, there) = dialed();
-    let error = client
-        .take_over(vec![second])
-        .expect_err("the core has ended");
-    assert!(error.to_string().contains("has ended"), "{error}");
-    assert!(client.connections.is_empty() && is_closed(&there));
-}
-
-#[test]
-fn of_two_connections_to_a_peer_the_first_serves_and_the_second_closes() {
-    let (mut client, arrived) = client(&[4]);
-    let ((first, _there), (second, there)) = (dialed(), dialed());
-    client.take_over(vec![first]).expect("a place");
-    let kept = client.connections.clone();
-    client.take_over(vec![second]).expect("nothing to do");
-    assert_eq!((kept.len(), &client.connections), (1, &kept));
-    assert!(is_closed(&there), "nobody would ever close it");
-    let attached: Vec<ConnectionId> = arrived[0]
-        .try_iter()
-        .filter_map(|command| match *command {
-            CoreCommand::Attach { id, .. } => Some(id),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(attached, kept.values().copied().collect::<Vec<_>>());
-    // When it is lost, the next one takes its place.
-    client.forget_connection(attached[0]);
-    let (third, _there) = dialed();
-    client.take_over(vec![third]).expect("a place");
-    assert_ne!(client.connections, kept);
 }
