@@ -62,11 +62,26 @@ pub enum Partitioner {
     Hash {
         /// The edge's key selector.
         key_hash: KeyHash,
-        /// Of a hash, without a division.
-        key_group_of: KeyGroupOf,
-        /// Channel of each key group.
-        owners: Vec<u16>,
+        /// Who owns which key group.
+        owners: KeyGroupOwners,
     },
+}
+
+/// The channels of key groups.
+#[derive(Debug, Clone)]
+pub struct KeyGroupOwners {
+    /// Of a hash, without a division.
+    key_group_of: KeyGroupOf,
+    /// Channel of each key group.
+    channels: Vec<u16>,
+}
+
+impl KeyGroupOwners {
+    /// The channel of a key hash.
+    #[inline(always)]
+    fn of(&self, hash: u32) -> usize {
+        usize::from(self.channels[self.key_group_of.key_group(hash) as usize])
+    }
 }
 
 /// Where one record goes.
@@ -116,8 +131,10 @@ impl Partitioner {
                 };
                 Ok(Self::Hash {
                     key_hash,
-                    key_group_of: KeyGroupOf::new(max_parallelism),
-                    owners: (0..max_parallelism).map(owner).collect(),
+                    owners: KeyGroupOwners {
+                        key_group_of: KeyGroupOf::new(max_parallelism),
+                        channels: (0..max_parallelism).map(owner).collect(),
+                    },
                 })
             }
             WirePartitioner::Broadcast if channels > 1 => Ok(Self::Broadcast),
@@ -161,17 +178,12 @@ impl Partitioner {
                 channel if channel < channels => Target::One(channel, record.key_hash),
                 wrong => Target::Wrong(wrong),
             },
-            Self::Hash {
-                key_hash,
-                key_group_of,
-                owners,
-            } => {
+            Self::Hash { key_hash, owners } => {
                 let hash = key_hash.key_hash(record.bytes);
                 if channels == 1 {
                     return Target::One(0, hash);
                 }
-                let group = key_group_of.key_group(hash);
-                Target::One(usize::from(owners[group as usize]), hash)
+                Target::One(owners.of(hash), hash)
             }
         }
     }
@@ -191,11 +203,7 @@ impl Partitioner {
     #[must_use]
     pub fn owner(&self, hash: u32) -> usize {
         match self {
-            Self::Hash {
-                key_group_of,
-                owners,
-                ..
-            } => usize::from(owners[key_group_of.key_group(hash) as usize]),
+            Self::Hash { owners, .. } => owners.of(hash),
             _ => 0,
         }
     }

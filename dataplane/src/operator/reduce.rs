@@ -12,10 +12,10 @@ use std::marker::PhantomData;
 
 use crate::batch::Run;
 use crate::error::{Error, Result};
-use crate::limits::{KEYS_AHEAD, RUN_RECORDS};
+use crate::limits::KEYS_AHEAD;
 use crate::operator::Operator;
 use crate::operator::chain::Output;
-use crate::operator::stateless::is_small;
+use crate::operator::stateless::{collect_structs, is_small, write_structs};
 use crate::record::{EventTime, RecordRef, Row, RowKind, StructRecord};
 use crate::runtime::context::OpenContext;
 use crate::state::table::Entry;
@@ -178,26 +178,27 @@ where
     }
 
     fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
-        let Some((timestamp, origin_ns)) = run.in_common() else {
+        let Some(common) = run.in_common() else {
             return run
                 .records()
                 .try_for_each(|record| self.on_record(&record, output));
         };
-        let mut made = std::mem::take(&mut self.made);
-        let size = size_of::<R>();
-        made.resize(RUN_RECORDS * size, 0);
-        let mut length = 0;
+        let mut bytes = std::mem::take(&mut self.made);
         let mut ahead = run.key_hashes().skip(KEYS_AHEAD);
-        for (place, record) in made.chunks_exact_mut(size).zip(run.records()) {
+        let mut failure = None;
+        let made = run.records().map_while(|record| {
             if let (Some(key_hash), Some(state)) = (ahead.next(), &self.state) {
                 state.prefetch(&[key_hash]);
             }
-            place.copy_from_slice(self.reduce(&record)?.as_bytes());
-            length += size;
-        }
-        let reduced = Run::of_payloads(&made[..length], size, timestamp, origin_ns);
-        let result = output.collect_run(&reduced);
-        self.made = made;
+            let reduced = self.reduce(&record);
+            reduced.map_err(|error| failure = Some(error)).ok()
+        });
+        let length = write_structs(&mut bytes, made);
+        let result = match failure {
+            None => collect_structs::<R>(&bytes[..length], common, output),
+            Some(error) => Err(error),
+        };
+        self.made = bytes;
         result
     }
 }
