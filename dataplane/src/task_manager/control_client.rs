@@ -500,7 +500,11 @@ impl ControlClient {
             return Err(deploy::not_connected(peer));
         }
         drop(outputs);
-        deploy::wire(built.into_inner(), &self.id, slots, &self.cores, find)
+        let wired = deploy::wire(built.into_inner(), &self.id, slots, &self.cores, find);
+        wired.map_err(|unwired| {
+            Housekeeping::new(tokio::runtime::Handle::current()).dispose(unwired.leftover);
+            unwired.error
+        })
     }
 
     /// Puts subtasks on their cores. When a core takes none, what is on no core has failed; what is on others runs, and

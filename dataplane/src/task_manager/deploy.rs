@@ -368,37 +368,71 @@ fn build_subtask(
     Ok(built)
 }
 
+/// A deployment that could not be wired, with all that was built for it.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+pub struct Unwired {
+    /// Why.
+    pub error: Error,
+    /// Dropping it may block.
+    pub leftover: Leftover,
+}
+
+/// What was built and does not run: in its subtasks' operators, in specs, and in chains that were begun.
+#[allow(missing_debug_implementations, reason = "holds boxed operators")]
+#[allow(dead_code, reason = "held only to be dropped on another thread")]
+pub struct Leftover {
+    built: Vec<Built>,
+    specs: Vec<(u32, SubtaskSpec)>,
+    scraps: Vec<OutputSpec>,
+}
+
 /// Makes specs of everything and wires the channels inside the process. `slots` maps slots to cores, `connection` finds
 /// the connection of a core to a peer.
 ///
 /// # Errors
-/// A slot that does not exist, or a descriptor that contradicts the code.
+/// A slot that does not exist, or a descriptor that contradicts the code; with what was built.
 pub fn wire(
     built: BuiltDeployment,
     me: &str,
     slots: &[u32],
     cores: &[CoreHandle],
     connection: impl Fn(u32, &Peer) -> Option<ConnectionId>,
-) -> Result<Vec<(u32, SubtaskSpec)>> {
+) -> std::result::Result<Vec<(u32, SubtaskSpec)>, Box<Unwired>> {
     let BuiltDeployment {
         deployment,
         topology,
-        built,
+        mut built,
     } = built;
-    let mut rings = Rings::default();
+    let (mut rings, mut scraps) = (Rings::default(), Vec::new());
     let mut specs = Vec::new();
-    for (plan, code) in deployment.subtasks.iter().zip(built) {
-        let core = *slots.get(plan.slot as usize).ok_or_else(|| {
+    for (plan, code) in deployment.subtasks.iter().zip(&mut built) {
+        let core = slots.get(plan.slot as usize).copied();
+        let core = core.ok_or_else(|| {
             Error::deployment(format!("slot {} of {} slots", plan.slot, slots.len()))
-        })?;
-        let mut wiring = Wire {
-            me,
-            core,
-            cores,
-            rings: &mut rings,
-            connection: &connection,
-        };
-        specs.push((core, wiring.subtask(plan, code, &deployment, &topology)?));
+        });
+        let wired = core.and_then(|core| {
+            let mut wiring = Wire {
+                me,
+                core,
+                cores,
+                rings: &mut rings,
+                connection: &connection,
+                scraps: &mut scraps,
+            };
+            let spec = wiring.subtask(plan, code, &deployment, &topology)?;
+            Ok((core, spec))
+        });
+        match wired {
+            Ok(spec) => specs.push(spec),
+            Err(error) => {
+                let leftover = Leftover {
+                    built,
+                    specs,
+                    scraps,
+                };
+                return Err(Box::new(Unwired { error, leftover }));
+            }
+        }
     }
     Ok(specs)
 }
@@ -451,13 +485,15 @@ struct Wire<'a> {
     cores: &'a [CoreHandle],
     rings: &'a mut Rings,
     connection: &'a dyn Fn(u32, &Peer) -> Option<ConnectionId>,
+    /// Operators of a chain that could not be finished.
+    scraps: &'a mut Vec<OutputSpec>,
 }
 
 impl Wire<'_> {
     fn subtask(
         &mut self,
         plan: &SubtaskPlan,
-        mut code: Built,
+        code: &mut Built,
         deployment: &Deployment,
         topology: &Topology,
     ) -> Result<SubtaskSpec> {
@@ -476,16 +512,16 @@ impl Wire<'_> {
                     head_node.name
                 )));
             };
-            let reader = code
-                .reader
-                .take()
-                .ok_or_else(|| Error::deployment("a source without a reader"))?;
             let splits = if factory.divides_itself() {
                 1
             } else {
                 plan.splits.len()
             };
-            let output = self.behind(head_id, plan, &mut code, nodes, topology)?;
+            let output = self.behind(head_id, plan, code, nodes, topology)?;
+            let Some(reader) = code.reader.take() else {
+                self.scraps.push(output);
+                return Err(Error::deployment("a source without a reader"));
+            };
             (
                 HeadSpec::Source(reader, watermarks.clone(), assigner.clone(), splits),
                 output,
@@ -506,7 +542,7 @@ impl Wire<'_> {
             }
             (
                 HeadSpec::Gate(inputs),
-                self.node(head_id, plan, &mut code, nodes, topology)?,
+                self.node(head_id, plan, code, nodes, topology)?,
             )
         };
         Ok(SubtaskSpec {
@@ -537,8 +573,14 @@ impl Wire<'_> {
                 "operator {id} `{name}` is chained twice or not at all"
             ))
         })?;
-        let behind = self.behind(id, plan, code, nodes, topology)?;
-        Ok(OutputSpec::Chained(name, operator, Box::new(behind)))
+        match self.behind(id, plan, code, nodes, topology) {
+            Ok(behind) => Ok(OutputSpec::Chained(name, operator, Box::new(behind))),
+            Err(error) => {
+                let end = Box::new(OutputSpec::End);
+                self.scraps.push(OutputSpec::Chained(name, operator, end));
+                Err(error)
+            }
+        }
     }
 
     /// What is behind operator `id`: its chained successors and its result partitions.
@@ -550,25 +592,37 @@ impl Wire<'_> {
         nodes: &[Node],
         topology: &Topology,
     ) -> Result<OutputSpec> {
-        // By the output they start at, in the order of the graph.
-        let mut outputs: Vec<(Option<SideOutputId>, Vec<OutputSpec>)> = vec![(None, Vec::new())];
-        let mut put = |edge: u32, spec: OutputSpec| {
-            let side = edge_code(topology, edge).and_then(|code| code.side_output);
-            match outputs.iter_mut().find(|(output, _)| *output == side) {
-                Some((_, specs)) => specs.push(spec),
-                None => outputs.push((side, vec![spec])),
+        let chained = plan.chained.iter().filter(|edge| edge.source == id);
+        let partitions = plan.outputs.iter().filter(|output| output.operator == id);
+        // In the order of the graph.
+        let mut outputs: Vec<(Option<SideOutputId>, OutputSpec)> = Vec::new();
+        let fill = || -> Result<()> {
+            let side = |edge| edge_code(topology, edge).and_then(|code| code.side_output);
+            for ChainedEdge { edge, target, .. } in chained {
+                let node = self.node(*target, plan, code, nodes, topology)?;
+                outputs.push((side(*edge), node));
             }
+            for output in partitions {
+                let partition = self.partition(output, plan, topology)?;
+                outputs.push((side(output.edge), partition));
+            }
+            Ok(())
         };
-        for chained in plan.chained.iter().filter(|chained| chained.source == id) {
-            let node = self.node(chained.target, plan, code, nodes, topology)?;
-            put(chained.edge, node);
+        if let Err(error) = fill() {
+            let specs = outputs.into_iter().map(|(_, spec)| spec);
+            self.scraps.extend(specs);
+            return Err(error);
         }
-        for output in plan.outputs.iter().filter(|output| output.operator == id) {
-            put(output.edge, self.partition(output, plan, topology)?);
+        let mut grouped: Vec<(Option<SideOutputId>, Vec<OutputSpec>)> = Vec::new();
+        for (side, spec) in outputs {
+            match grouped.iter_mut().find(|(output, _)| *output == side) {
+                Some((_, specs)) => specs.push(spec),
+                None => grouped.push((side, vec![spec])),
+            }
         }
         let mut main = OutputSpec::End;
         let mut sides = Vec::new();
-        for (side, mut specs) in outputs {
+        for (side, mut specs) in grouped {
             let spec = match specs.len() {
                 0 => OutputSpec::End,
                 1 => specs.remove(0),

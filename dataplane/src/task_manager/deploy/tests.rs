@@ -1,6 +1,10 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use ringflow_schemas::{graph, network};
 
 use super::*;
+use crate::operator::chain::Output as ChainOutput;
+use crate::record::RecordRef;
 
 /// One subtask that reads an edge with `credit` and writes one with `road_buffers`, a channel each.
 fn deployment(credit: u32, road_buffers: u32) -> Result<Deployment> {
@@ -144,4 +148,74 @@ fn a_buffer_timeout_is_read_and_one_that_no_timer_takes_is_a_deployment_error() 
         .expect_err("illegal")
         .to_string();
     assert!(error.contains("is more than 3600000000000 ns"), "{error}");
+}
+
+/// An operator that counts its end.
+struct Counted(Arc<AtomicU32>);
+
+impl Operator for Counted {
+    fn on_record(&mut self, _: &RecordRef<'_>, _: &mut ChainOutput) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An operator's end may block, and who wires is the control thread.
+#[test]
+fn what_cannot_be_wired_comes_back_whole() {
+    // 0 is chained to 1 and 2; the partition is behind 2, so that 1 is done when it fails; 3 is in no chain.
+    for (me, connected, slots, expected) in [
+        ("another", false, &[0][..], "no data connection"),
+        ("n", true, &[7], "no core 0 here"),
+        ("n", true, &[], "slot 0 of 0 slots"),
+    ] {
+        let mut deployment = deployment(16, 8).expect("legal");
+        let node = || Node {
+            name: "n".to_owned(),
+            is_source: false,
+        };
+        deployment.nodes = (0..4).map(|_| node()).collect();
+        let plan = &mut deployment.subtasks[0];
+        plan.inputs.clear();
+        let chained = |edge, target| ChainedEdge {
+            edge,
+            source: 0,
+            target,
+        };
+        plan.chained = vec![chained(0, 1), chained(1, 2)];
+        plan.outputs[0].operator = 2;
+        let dropped = Arc::new(AtomicU32::new(0));
+        let operator = |id| {
+            (
+                id,
+                Box::new(Counted(Arc::clone(&dropped))) as Box<dyn Operator>,
+            )
+        };
+        let built = BuiltDeployment {
+            deployment,
+            topology: Arc::new(Topology {
+                nodes: Vec::new(),
+                edges: Vec::new(),
+                hash: 0,
+            }),
+            built: vec![Built {
+                reader: None,
+                operators: (0..4).map(operator).collect(),
+            }],
+        };
+        let wired = wire(built, me, slots, &[], |_, _| connected.then_some(0));
+        let Err(unwired) = wired else {
+            panic!("it is wired");
+        };
+        let error = unwired.error.to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(dropped.load(Ordering::Relaxed), 0, "{expected}");
+        drop(unwired.leftover);
+        assert_eq!(dropped.load(Ordering::Relaxed), 4, "{expected}");
+    }
 }
