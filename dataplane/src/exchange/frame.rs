@@ -124,7 +124,7 @@ pub enum Frame {
         payload_bytes: usize,
         /// Costs no credit.
         free: bool,
-        /// Buffers waiting behind this one at the producer.
+        /// Buffers waiting behind this one at the producer. For who reads a trace: no consumer uses it yet.
         backlog: u32,
     },
     /// The consumer grants this many more frames.
