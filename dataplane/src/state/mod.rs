@@ -14,7 +14,17 @@ use ringflow_schemas::key_group::{self, KeyGroupOf};
 use crate::error::{Error, Result};
 use crate::state::table::{Entry, Table};
 
+pub(crate) mod arena;
+pub mod backend;
+pub mod byte_table;
+pub mod handles;
+mod key_groups;
+mod list_table;
+mod map_table;
 pub mod table;
+pub mod timers;
+mod ttl;
+pub mod value;
 
 /// Tells which key an entry is of. An entry that contains its key (a record) needs no second copy of it.
 pub trait KeyExtractor<E> {

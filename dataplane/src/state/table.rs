@@ -230,7 +230,7 @@ impl<E> Table<E> {
 
 /// Tells the processor that this line will be needed.
 #[inline]
-fn prefetch(address: *const u8) {
+pub(super) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
