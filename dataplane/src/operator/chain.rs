@@ -224,26 +224,13 @@ impl Output {
     }
 
     /// The earliest processing time that an operator wants to be called at.
-    fn next_processing_time(&self) -> Option<i64> {
-        match self {
-            Self::Chained(node) => {
-                let own = node.operator.next_processing_time();
-                own.into_iter()
-                    .chain(node.output.next_processing_time())
-                    .min()
-            }
-            Self::Several(outputs) => {
-                let times = outputs.iter().filter_map(Self::next_processing_time);
-                times.min()
-            }
-            Self::Sides(main, sides) => {
-                let sides = sides
-                    .iter()
-                    .filter_map(|(_, side)| side.next_processing_time());
-                sides.chain(main.next_processing_time()).min()
-            }
-            Self::Partition(_) | Self::End | Self::Capture(_) => None,
+    fn next_processing_time(&mut self) -> Option<i64> {
+        if let Self::Chained(node) = self {
+            let own = node.operator.next_processing_time();
+            let behind = node.output.next_processing_time();
+            return own.into_iter().chain(behind).min();
         }
+        self.branches().filter_map(Self::next_processing_time).min()
     }
 }
 
@@ -444,7 +431,7 @@ impl Chain {
     /// The earliest processing time, in milliseconds since the epoch, that an operator wants to be called at.
     #[inline]
     #[must_use]
-    pub fn next_processing_time(&self) -> Option<i64> {
+    pub fn next_processing_time(&mut self) -> Option<i64> {
         if self.uses_time {
             self.head.next_processing_time()
         } else {

@@ -106,7 +106,7 @@ pub trait Operator: Send {
 
     /// When it wants to be called next, in milliseconds since the epoch. Asked in each turn of operators that use
     /// processing time.
-    fn next_processing_time(&self) -> Option<i64> {
+    fn next_processing_time(&mut self) -> Option<i64> {
         None
     }
 

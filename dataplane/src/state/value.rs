@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use crate::error::Error;
 use crate::operator::window::TimeWindow;
-use crate::record::{EventTime, Record, RecordRef, Row};
+use crate::record::{EventTime, Record, RecordRef, Row, RowKind};
 
 /// Why bytes are no value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -465,8 +465,6 @@ pub struct Stored<R>(PhantomData<fn() -> R>);
 impl<R> Stored<R> {
     /// Bytes before the record.
     pub const HEAD_BYTES: usize = 16;
-    /// Row kind of a record that adds a row: the only one that records have so far.
-    const INSERT: u8 = 0;
 }
 
 /// A record whose bytes are known to be an `R`, on its way into state.
@@ -474,6 +472,21 @@ impl<R> Stored<R> {
 pub struct RecordOf<'a, R> {
     record: RecordRef<'a>,
     of: PhantomData<fn() -> R>,
+}
+
+impl<'a, R: Record> From<Row<'a, R>> for RecordOf<'a, R> {
+    #[inline]
+    fn from(row: Row<'a, R>) -> Self {
+        let record = RecordRef {
+            bytes: row.bytes(),
+            timestamp: row.timestamp(),
+            key_hash: 0,
+            kind: row.kind(),
+            origin_ns: 0,
+        };
+        // SAFETY: a row's bytes are an `R`.
+        unsafe { Self::trusted(record) }
+    }
 }
 
 impl<'a, R: Record> RecordOf<'a, R> {
@@ -504,24 +517,25 @@ fn verify<R: Record>(bytes: &[u8]) -> Result<(), Corrupt> {
 }
 
 impl<R: Record> Stored<R> {
-    fn split(bytes: &[u8]) -> Result<(EventTime, &[u8]), Corrupt> {
+    fn split(bytes: &[u8]) -> Result<(EventTime, RowKind, &[u8]), Corrupt> {
         let Some((head, record)) = bytes.split_at_checked(Self::HEAD_BYTES) else {
             return Err(short(Self::HEAD_BYTES - bytes.len()));
         };
         let (time, kind) = <(i64, u8)>::decode(&mut &*head)?;
-        if kind != Self::INSERT {
+        if kind > RowKind::Delete as u8 {
             return Err(invalid("row kind", kind));
         }
-        Ok((EventTime(time), record))
+        Ok((EventTime(time), RowKind::of(kind), record))
     }
 
     /// # Safety
     /// `bytes` are a record of `R`.
-    unsafe fn row(timestamp: EventTime, bytes: &[u8]) -> Row<'_, R> {
+    unsafe fn row(timestamp: EventTime, kind: RowKind, bytes: &[u8]) -> Row<'_, R> {
         let record = RecordRef {
             bytes,
             timestamp,
             key_hash: 0,
+            kind,
             origin_ns: 0,
         };
         // SAFETY: passed on to the caller.
@@ -538,23 +552,23 @@ impl<R: Record> StateValue for Stored<R> {
         let given = &given.record;
         let mut head = [0; 16];
         head[..8].copy_from_slice(&given.timestamp.0.to_le_bytes());
-        head[8] = Self::INSERT;
+        head[8] = given.kind as u8;
         out.extend_from_slice(&head);
         out.extend_from_slice(given.bytes);
     }
 
     fn view(bytes: &[u8]) -> Result<Row<'_, R>, Corrupt> {
-        let (time, record) = Self::split(bytes)?;
+        let (time, kind, record) = Self::split(bytes)?;
         verify::<R>(record)?;
         // SAFETY: verified.
-        Ok(unsafe { Self::row(time, record) })
+        Ok(unsafe { Self::row(time, kind, record) })
     }
 
     #[inline]
     unsafe fn view_trusted(bytes: &[u8]) -> Result<Row<'_, R>, Corrupt> {
-        let (time, record) = Self::split(bytes)?;
+        let (time, kind, record) = Self::split(bytes)?;
         // SAFETY: the caller's promise; `write` copied the bytes of a `RecordOf<R>`.
-        Ok(unsafe { Self::row(time, record) })
+        Ok(unsafe { Self::row(time, kind, record) })
     }
 }
 
