@@ -1,4 +1,4 @@
-//! Nexmark: the event stream of an auction site and the rows of its first queries.
+//! Nexmark: the event stream of an auction site and the rows of its queries.
 //!
 //! Owns: the seeded generator (persons, auctions, bids), its two forms (owned [`Event`]s, and
 //! FlatBuffers written in place by [`EventWriter`]), their JSON, and the text of result rows.
@@ -38,6 +38,7 @@ mod json;
 mod numbers;
 mod person;
 mod rng;
+mod row_kind;
 pub mod rows;
 mod text;
 
@@ -49,3 +50,4 @@ pub use config::{EventKind, NexmarkConfig, event_time_ms};
 pub use event::{Auction, Bid, Event, Person};
 pub use generator::{EventWriter, generate, write_ndjson};
 pub use numbers::{Numbers, numbers};
+pub use row_kind::RowKind;

@@ -422,6 +422,771 @@ impl<'a> HotAuction {
 
 }
 
+// struct CategoryPrice, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct CategoryPrice(pub [u8; 16]);
+impl Default for CategoryPrice { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl ::core::fmt::Debug for CategoryPrice {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("CategoryPrice")
+      .field("category", &self.category())
+      .field("average", &self.average())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for CategoryPrice {}
+impl<'a> ::flatbuffers::Follow<'a> for CategoryPrice {
+  type Inner = &'a CategoryPrice;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a CategoryPrice>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a CategoryPrice {
+  type Inner = &'a CategoryPrice;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<CategoryPrice>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for CategoryPrice {
+    type Output = CategoryPrice;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const CategoryPrice as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for CategoryPrice {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> CategoryPrice {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    category: u64,
+    average: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_category(category);
+    s.set_average(average);
+    s
+  }
+
+  pub fn category(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_category(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn average(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_average(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct BidderWindow, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct BidderWindow(pub [u8; 32]);
+impl Default for BidderWindow { 
+  fn default() -> Self { 
+    Self([0; 32])
+  }
+}
+impl ::core::fmt::Debug for BidderWindow {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("BidderWindow")
+      .field("bidder", &self.bidder())
+      .field("bid_count", &self.bid_count())
+      .field("starttime", &self.starttime())
+      .field("endtime", &self.endtime())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for BidderWindow {}
+impl<'a> ::flatbuffers::Follow<'a> for BidderWindow {
+  type Inner = &'a BidderWindow;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a BidderWindow>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a BidderWindow {
+  type Inner = &'a BidderWindow;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<BidderWindow>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for BidderWindow {
+    type Output = BidderWindow;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const BidderWindow as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for BidderWindow {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> BidderWindow {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    bidder: u64,
+    bid_count: u64,
+    starttime: i64,
+    endtime: i64,
+  ) -> Self {
+    let mut s = Self([0; 32]);
+    s.set_bidder(bidder);
+    s.set_bid_count(bid_count);
+    s.set_starttime(starttime);
+    s.set_endtime(endtime);
+    s
+  }
+
+  pub fn bidder(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_bidder(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn bid_count(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_bid_count(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn starttime(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_starttime(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn endtime(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_endtime(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct BidCounts, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct BidCounts(pub [u8; 96]);
+impl Default for BidCounts { 
+  fn default() -> Self { 
+    Self([0; 96])
+  }
+}
+impl ::core::fmt::Debug for BidCounts {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("BidCounts")
+      .field("total_bids", &self.total_bids())
+      .field("rank1_bids", &self.rank1_bids())
+      .field("rank2_bids", &self.rank2_bids())
+      .field("rank3_bids", &self.rank3_bids())
+      .field("total_bidders", &self.total_bidders())
+      .field("rank1_bidders", &self.rank1_bidders())
+      .field("rank2_bidders", &self.rank2_bidders())
+      .field("rank3_bidders", &self.rank3_bidders())
+      .field("total_auctions", &self.total_auctions())
+      .field("rank1_auctions", &self.rank1_auctions())
+      .field("rank2_auctions", &self.rank2_auctions())
+      .field("rank3_auctions", &self.rank3_auctions())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for BidCounts {}
+impl<'a> ::flatbuffers::Follow<'a> for BidCounts {
+  type Inner = &'a BidCounts;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a BidCounts>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a BidCounts {
+  type Inner = &'a BidCounts;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<BidCounts>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for BidCounts {
+    type Output = BidCounts;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const BidCounts as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for BidCounts {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> BidCounts {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    total_bids: u64,
+    rank1_bids: u64,
+    rank2_bids: u64,
+    rank3_bids: u64,
+    total_bidders: u64,
+    rank1_bidders: u64,
+    rank2_bidders: u64,
+    rank3_bidders: u64,
+    total_auctions: u64,
+    rank1_auctions: u64,
+    rank2_auctions: u64,
+    rank3_auctions: u64,
+  ) -> Self {
+    let mut s = Self([0; 96]);
+    s.set_total_bids(total_bids);
+    s.set_rank1_bids(rank1_bids);
+    s.set_rank2_bids(rank2_bids);
+    s.set_rank3_bids(rank3_bids);
+    s.set_total_bidders(total_bidders);
+    s.set_rank1_bidders(rank1_bidders);
+    s.set_rank2_bidders(rank2_bidders);
+    s.set_rank3_bidders(rank3_bidders);
+    s.set_total_auctions(total_auctions);
+    s.set_rank1_auctions(rank1_auctions);
+    s.set_rank2_auctions(rank2_auctions);
+    s.set_rank3_auctions(rank3_auctions);
+    s
+  }
+
+  pub fn total_bids(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_total_bids(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank1_bids(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank1_bids(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank2_bids(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank2_bids(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank3_bids(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank3_bids(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn total_bidders(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_total_bidders(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank1_bidders(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[40..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank1_bidders(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[40..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank2_bidders(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[48..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank2_bidders(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[48..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank3_bidders(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[56..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank3_bidders(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[56..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn total_auctions(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[64..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_total_auctions(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[64..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank1_auctions(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[72..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank1_auctions(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[72..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank2_auctions(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[80..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank2_auctions(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[80..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn rank3_auctions(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[88..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_rank3_auctions(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[88..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
 pub enum PersonOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1446,6 +2211,3263 @@ impl ::core::fmt::Debug for ConvertedBid<'_> {
       ds.field("price_milli", &self.price_milli());
       ds.field("date_time", &self.date_time());
       ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+pub enum LocalItemOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct LocalItem<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for LocalItem<'a> {
+  type Inner = LocalItem<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> LocalItem<'a> {
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CITY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ID: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    LocalItem { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args LocalItemArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<LocalItem<'bldr>> {
+    let mut builder = LocalItemBuilder::new(_fbb);
+    builder.add_id(args.id);
+    if let Some(x) = args.state { builder.add_state(x); }
+    if let Some(x) = args.city { builder.add_city(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(LocalItem::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn city(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(LocalItem::VT_CITY, None).unwrap()}
+  }
+  #[inline]
+  pub fn state(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(LocalItem::VT_STATE, None).unwrap()}
+  }
+  #[inline]
+  pub fn id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(LocalItem::VT_ID, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for LocalItem<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("city", Self::VT_CITY, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("state", Self::VT_STATE, true)?
+     .visit_field::<u64>("id", Self::VT_ID, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct LocalItemArgs<'a> {
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub city: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub state: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub id: u64,
+}
+impl<'a> Default for LocalItemArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    LocalItemArgs {
+      name: None, // required field
+      city: None, // required field
+      state: None, // required field
+      id: 0,
+    }
+  }
+}
+
+pub struct LocalItemBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LocalItemBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(LocalItem::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_city(&mut self, city: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(LocalItem::VT_CITY, city);
+  }
+  #[inline]
+  pub fn add_state(&mut self, state: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(LocalItem::VT_STATE, state);
+  }
+  #[inline]
+  pub fn add_id(&mut self, id: u64) {
+    self.fbb_.push_slot::<u64>(LocalItem::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LocalItemBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    LocalItemBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<LocalItem<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, LocalItem::VT_NAME,"name");
+    self.fbb_.required(o, LocalItem::VT_CITY,"city");
+    self.fbb_.required(o, LocalItem::VT_STATE,"state");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for LocalItem<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("LocalItem");
+      ds.field("name", &self.name());
+      ds.field("city", &self.city());
+      ds.field("state", &self.state());
+      ds.field("id", &self.id());
+      ds.finish()
+  }
+}
+pub enum HighestBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct HighestBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for HighestBid<'a> {
+  type Inner = HighestBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> HighestBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 10;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    HighestBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args HighestBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<HighestBid<'bldr>> {
+    let mut builder = HighestBidBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HighestBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HighestBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HighestBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(HighestBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(HighestBid::VT_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for HighestBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HighestBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for HighestBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HighestBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      date_time: 0,
+      extra: None, // required field
+    }
+  }
+}
+
+pub struct HighestBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HighestBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(HighestBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(HighestBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(HighestBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(HighestBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(HighestBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HighestBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    HighestBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<HighestBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, HighestBid::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for HighestBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("HighestBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.finish()
+  }
+}
+pub enum NewSellerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct NewSeller<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NewSeller<'a> {
+  type Inner = NewSeller<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NewSeller<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 6;
+  pub const VT_STARTTIME: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NewSeller { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NewSellerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NewSeller<'bldr>> {
+    let mut builder = NewSellerBuilder::new(_fbb);
+    builder.add_starttime(args.starttime);
+    builder.add_id(args.id);
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NewSeller::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(NewSeller::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn starttime(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(NewSeller::VT_STARTTIME, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NewSeller<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<i64>("starttime", Self::VT_STARTTIME, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NewSellerArgs<'a> {
+    pub id: u64,
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub starttime: i64,
+}
+impl<'a> Default for NewSellerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NewSellerArgs {
+      id: 0,
+      name: None, // required field
+      starttime: 0,
+    }
+  }
+}
+
+pub struct NewSellerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NewSellerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: u64) {
+    self.fbb_.push_slot::<u64>(NewSeller::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NewSeller::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_starttime(&mut self, starttime: i64) {
+    self.fbb_.push_slot::<i64>(NewSeller::VT_STARTTIME, starttime, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NewSellerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NewSellerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NewSeller<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, NewSeller::VT_NAME,"name");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NewSeller<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NewSeller");
+      ds.field("id", &self.id());
+      ds.field("name", &self.name());
+      ds.field("starttime", &self.starttime());
+      ds.finish()
+  }
+}
+pub enum WinningBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct WinningBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for WinningBid<'a> {
+  type Inner = WinningBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> WinningBid<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ITEM_NAME: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DESCRIPTION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_INITIAL_BID: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RESERVE: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EXPIRES: ::flatbuffers::VOffsetT = 16;
+  pub const VT_SELLER: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CATEGORY: ::flatbuffers::VOffsetT = 20;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 22;
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 24;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 26;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 28;
+  pub const VT_BID_DATE_TIME: ::flatbuffers::VOffsetT = 30;
+  pub const VT_BID_EXTRA: ::flatbuffers::VOffsetT = 32;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    WinningBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args WinningBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<WinningBid<'bldr>> {
+    let mut builder = WinningBidBuilder::new(_fbb);
+    builder.add_bid_date_time(args.bid_date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    builder.add_category(args.category);
+    builder.add_seller(args.seller);
+    builder.add_expires(args.expires);
+    builder.add_date_time(args.date_time);
+    builder.add_reserve(args.reserve);
+    builder.add_initial_bid(args.initial_bid);
+    builder.add_id(args.id);
+    if let Some(x) = args.bid_extra { builder.add_bid_extra(x); }
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.description { builder.add_description(x); }
+    if let Some(x) = args.item_name { builder.add_item_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn item_name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(WinningBid::VT_ITEM_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn description(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(WinningBid::VT_DESCRIPTION, None).unwrap()}
+  }
+  #[inline]
+  pub fn initial_bid(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_INITIAL_BID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn reserve(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_RESERVE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(WinningBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn expires(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(WinningBid::VT_EXPIRES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn seller(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_SELLER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn category(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_CATEGORY, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(WinningBid::VT_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(WinningBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bid_date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(WinningBid::VT_BID_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bid_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(WinningBid::VT_BID_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for WinningBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("item_name", Self::VT_ITEM_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("description", Self::VT_DESCRIPTION, true)?
+     .visit_field::<u64>("initial_bid", Self::VT_INITIAL_BID, false)?
+     .visit_field::<u64>("reserve", Self::VT_RESERVE, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<i64>("expires", Self::VT_EXPIRES, false)?
+     .visit_field::<u64>("seller", Self::VT_SELLER, false)?
+     .visit_field::<u64>("category", Self::VT_CATEGORY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<i64>("bid_date_time", Self::VT_BID_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("bid_extra", Self::VT_BID_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct WinningBidArgs<'a> {
+    pub id: u64,
+    pub item_name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub description: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub initial_bid: u64,
+    pub reserve: u64,
+    pub date_time: i64,
+    pub expires: i64,
+    pub seller: u64,
+    pub category: u64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub bid_date_time: i64,
+    pub bid_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for WinningBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    WinningBidArgs {
+      id: 0,
+      item_name: None, // required field
+      description: None, // required field
+      initial_bid: 0,
+      reserve: 0,
+      date_time: 0,
+      expires: 0,
+      seller: 0,
+      category: 0,
+      extra: None, // required field
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      bid_date_time: 0,
+      bid_extra: None, // required field
+    }
+  }
+}
+
+pub struct WinningBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WinningBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_item_name(&mut self, item_name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(WinningBid::VT_ITEM_NAME, item_name);
+  }
+  #[inline]
+  pub fn add_description(&mut self, description: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(WinningBid::VT_DESCRIPTION, description);
+  }
+  #[inline]
+  pub fn add_initial_bid(&mut self, initial_bid: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_INITIAL_BID, initial_bid, 0);
+  }
+  #[inline]
+  pub fn add_reserve(&mut self, reserve: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_RESERVE, reserve, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(WinningBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_expires(&mut self, expires: i64) {
+    self.fbb_.push_slot::<i64>(WinningBid::VT_EXPIRES, expires, 0);
+  }
+  #[inline]
+  pub fn add_seller(&mut self, seller: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_SELLER, seller, 0);
+  }
+  #[inline]
+  pub fn add_category(&mut self, category: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_CATEGORY, category, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(WinningBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(WinningBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_bid_date_time(&mut self, bid_date_time: i64) {
+    self.fbb_.push_slot::<i64>(WinningBid::VT_BID_DATE_TIME, bid_date_time, 0);
+  }
+  #[inline]
+  pub fn add_bid_extra(&mut self, bid_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(WinningBid::VT_BID_EXTRA, bid_extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WinningBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    WinningBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<WinningBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, WinningBid::VT_ITEM_NAME,"item_name");
+    self.fbb_.required(o, WinningBid::VT_DESCRIPTION,"description");
+    self.fbb_.required(o, WinningBid::VT_EXTRA,"extra");
+    self.fbb_.required(o, WinningBid::VT_BID_EXTRA,"bid_extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for WinningBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("WinningBid");
+      ds.field("id", &self.id());
+      ds.field("item_name", &self.item_name());
+      ds.field("description", &self.description());
+      ds.field("initial_bid", &self.initial_bid());
+      ds.field("reserve", &self.reserve());
+      ds.field("date_time", &self.date_time());
+      ds.field("expires", &self.expires());
+      ds.field("seller", &self.seller());
+      ds.field("category", &self.category());
+      ds.field("extra", &self.extra());
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("bid_date_time", &self.bid_date_time());
+      ds.field("bid_extra", &self.bid_extra());
+      ds.finish()
+  }
+}
+pub enum FiledBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FiledBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for FiledBid<'a> {
+  type Inner = FiledBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> FiledBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 10;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DT: ::flatbuffers::VOffsetT = 14;
+  pub const VT_HM: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    FiledBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args FiledBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<FiledBid<'bldr>> {
+    let mut builder = FiledBidBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.hm { builder.add_hm(x); }
+    if let Some(x) = args.dt { builder.add_dt(x); }
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FiledBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FiledBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FiledBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(FiledBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FiledBid::VT_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn dt(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FiledBid::VT_DT, None).unwrap()}
+  }
+  #[inline]
+  pub fn hm(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FiledBid::VT_HM, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for FiledBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("dt", Self::VT_DT, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("hm", Self::VT_HM, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FiledBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub dt: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub hm: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for FiledBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FiledBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      date_time: 0,
+      extra: None, // required field
+      dt: None, // required field
+      hm: None, // required field
+    }
+  }
+}
+
+pub struct FiledBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FiledBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(FiledBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(FiledBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(FiledBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(FiledBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FiledBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn add_dt(&mut self, dt: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FiledBid::VT_DT, dt);
+  }
+  #[inline]
+  pub fn add_hm(&mut self, hm: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FiledBid::VT_HM, hm);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FiledBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    FiledBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<FiledBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, FiledBid::VT_EXTRA,"extra");
+    self.fbb_.required(o, FiledBid::VT_DT,"dt");
+    self.fbb_.required(o, FiledBid::VT_HM,"hm");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for FiledBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("FiledBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.field("dt", &self.dt());
+      ds.field("hm", &self.hm());
+      ds.finish()
+  }
+}
+pub enum EnrichedBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct EnrichedBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for EnrichedBid<'a> {
+  type Inner = EnrichedBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> EnrichedBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 10;
+  pub const VT_VALUE: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    EnrichedBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args EnrichedBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<EnrichedBid<'bldr>> {
+    let mut builder = EnrichedBidBuilder::new(_fbb);
+    builder.add_date_time(args.date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.value { builder.add_value(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(EnrichedBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(EnrichedBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(EnrichedBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(EnrichedBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn value(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(EnrichedBid::VT_VALUE, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for EnrichedBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("value", Self::VT_VALUE, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct EnrichedBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub date_time: i64,
+    pub value: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for EnrichedBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    EnrichedBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      date_time: 0,
+      value: None, // required field
+    }
+  }
+}
+
+pub struct EnrichedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EnrichedBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(EnrichedBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(EnrichedBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(EnrichedBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(EnrichedBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_value(&mut self, value: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(EnrichedBid::VT_VALUE, value);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EnrichedBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    EnrichedBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<EnrichedBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, EnrichedBid::VT_VALUE,"value");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for EnrichedBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("EnrichedBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("date_time", &self.date_time());
+      ds.field("value", &self.value());
+      ds.finish()
+  }
+}
+pub enum CalculatedBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct CalculatedBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CalculatedBid<'a> {
+  type Inner = CalculatedBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CalculatedBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE_MILLI: ::flatbuffers::VOffsetT = 8;
+  pub const VT_BID_TIME_TYPE: ::flatbuffers::VOffsetT = 10;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 12;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 14;
+  pub const VT_C_COUNTS: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CalculatedBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CalculatedBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CalculatedBid<'bldr>> {
+    let mut builder = CalculatedBidBuilder::new(_fbb);
+    builder.add_c_counts(args.c_counts);
+    builder.add_date_time(args.date_time);
+    builder.add_price_milli(args.price_milli);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.bid_time_type { builder.add_bid_time_type(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CalculatedBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CalculatedBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price_milli(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CalculatedBid::VT_PRICE_MILLI, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bid_time_type(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(CalculatedBid::VT_BID_TIME_TYPE, None).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(CalculatedBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(CalculatedBid::VT_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn c_counts(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CalculatedBid::VT_C_COUNTS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CalculatedBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price_milli", Self::VT_PRICE_MILLI, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("bid_time_type", Self::VT_BID_TIME_TYPE, true)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .visit_field::<u64>("c_counts", Self::VT_C_COUNTS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CalculatedBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price_milli: u64,
+    pub bid_time_type: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub c_counts: u64,
+}
+impl<'a> Default for CalculatedBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CalculatedBidArgs {
+      auction: 0,
+      bidder: 0,
+      price_milli: 0,
+      bid_time_type: None, // required field
+      date_time: 0,
+      extra: None, // required field
+      c_counts: 0,
+    }
+  }
+}
+
+pub struct CalculatedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CalculatedBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(CalculatedBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(CalculatedBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price_milli(&mut self, price_milli: u64) {
+    self.fbb_.push_slot::<u64>(CalculatedBid::VT_PRICE_MILLI, price_milli, 0);
+  }
+  #[inline]
+  pub fn add_bid_time_type(&mut self, bid_time_type: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CalculatedBid::VT_BID_TIME_TYPE, bid_time_type);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(CalculatedBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CalculatedBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn add_c_counts(&mut self, c_counts: u64) {
+    self.fbb_.push_slot::<u64>(CalculatedBid::VT_C_COUNTS, c_counts, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CalculatedBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CalculatedBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CalculatedBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, CalculatedBid::VT_BID_TIME_TYPE,"bid_time_type");
+    self.fbb_.required(o, CalculatedBid::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CalculatedBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CalculatedBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price_milli", &self.price_milli());
+      ds.field("bid_time_type", &self.bid_time_type());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.field("c_counts", &self.c_counts());
+      ds.finish()
+  }
+}
+pub enum DayReportOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DayReport<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DayReport<'a> {
+  type Inner = DayReport<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DayReport<'a> {
+  pub const VT_DAY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_COUNTS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DayReport { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DayReportArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DayReport<'bldr>> {
+    let mut builder = DayReportBuilder::new(_fbb);
+    if let Some(x) = args.counts { builder.add_counts(x); }
+    if let Some(x) = args.day { builder.add_day(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn day(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DayReport::VT_DAY, None).unwrap()}
+  }
+  #[inline]
+  pub fn counts(&self) -> &'a BidCounts {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<BidCounts>(DayReport::VT_COUNTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DayReport<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("day", Self::VT_DAY, true)?
+     .visit_field::<BidCounts>("counts", Self::VT_COUNTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DayReportArgs<'a> {
+    pub day: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub counts: Option<&'a BidCounts>,
+}
+impl<'a> Default for DayReportArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DayReportArgs {
+      day: None, // required field
+      counts: None, // required field
+    }
+  }
+}
+
+pub struct DayReportBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DayReportBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_day(&mut self, day: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DayReport::VT_DAY, day);
+  }
+  #[inline]
+  pub fn add_counts(&mut self, counts: &BidCounts) {
+    self.fbb_.push_slot_always::<&BidCounts>(DayReport::VT_COUNTS, counts);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DayReportBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DayReportBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DayReport<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DayReport::VT_DAY,"day");
+    self.fbb_.required(o, DayReport::VT_COUNTS,"counts");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DayReport<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DayReport");
+      ds.field("day", &self.day());
+      ds.field("counts", &self.counts());
+      ds.finish()
+  }
+}
+pub enum ChannelReportOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ChannelReport<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ChannelReport<'a> {
+  type Inner = ChannelReport<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ChannelReport<'a> {
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 4;
+  pub const VT_DAY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_MINUTE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_COUNTS: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ChannelReport { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ChannelReportArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ChannelReport<'bldr>> {
+    let mut builder = ChannelReportBuilder::new(_fbb);
+    if let Some(x) = args.counts { builder.add_counts(x); }
+    if let Some(x) = args.minute { builder.add_minute(x); }
+    if let Some(x) = args.day { builder.add_day(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChannelReport::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn day(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChannelReport::VT_DAY, None).unwrap()}
+  }
+  #[inline]
+  pub fn minute(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChannelReport::VT_MINUTE, None).unwrap()}
+  }
+  #[inline]
+  pub fn counts(&self) -> &'a BidCounts {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<BidCounts>(ChannelReport::VT_COUNTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ChannelReport<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("day", Self::VT_DAY, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("minute", Self::VT_MINUTE, true)?
+     .visit_field::<BidCounts>("counts", Self::VT_COUNTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ChannelReportArgs<'a> {
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub day: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub minute: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub counts: Option<&'a BidCounts>,
+}
+impl<'a> Default for ChannelReportArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ChannelReportArgs {
+      channel: None, // required field
+      day: None, // required field
+      minute: None, // required field
+      counts: None, // required field
+    }
+  }
+}
+
+pub struct ChannelReportBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChannelReportBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChannelReport::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_day(&mut self, day: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChannelReport::VT_DAY, day);
+  }
+  #[inline]
+  pub fn add_minute(&mut self, minute: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChannelReport::VT_MINUTE, minute);
+  }
+  #[inline]
+  pub fn add_counts(&mut self, counts: &BidCounts) {
+    self.fbb_.push_slot_always::<&BidCounts>(ChannelReport::VT_COUNTS, counts);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChannelReportBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ChannelReportBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ChannelReport<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ChannelReport::VT_CHANNEL,"channel");
+    self.fbb_.required(o, ChannelReport::VT_DAY,"day");
+    self.fbb_.required(o, ChannelReport::VT_MINUTE,"minute");
+    self.fbb_.required(o, ChannelReport::VT_COUNTS,"counts");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ChannelReport<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ChannelReport");
+      ds.field("channel", &self.channel());
+      ds.field("day", &self.day());
+      ds.field("minute", &self.minute());
+      ds.field("counts", &self.counts());
+      ds.finish()
+  }
+}
+pub enum AuctionReportOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AuctionReport<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AuctionReport<'a> {
+  type Inner = AuctionReport<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AuctionReport<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_DAY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_TOTAL_BIDS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_RANK1_BIDS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RANK2_BIDS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_RANK3_BIDS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_MIN_PRICE: ::flatbuffers::VOffsetT = 16;
+  pub const VT_MAX_PRICE: ::flatbuffers::VOffsetT = 18;
+  pub const VT_AVG_PRICE: ::flatbuffers::VOffsetT = 20;
+  pub const VT_SUM_PRICE: ::flatbuffers::VOffsetT = 22;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AuctionReport { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuctionReportArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AuctionReport<'bldr>> {
+    let mut builder = AuctionReportBuilder::new(_fbb);
+    builder.add_sum_price(args.sum_price);
+    builder.add_avg_price(args.avg_price);
+    builder.add_max_price(args.max_price);
+    builder.add_min_price(args.min_price);
+    builder.add_rank3_bids(args.rank3_bids);
+    builder.add_rank2_bids(args.rank2_bids);
+    builder.add_rank1_bids(args.rank1_bids);
+    builder.add_total_bids(args.total_bids);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.day { builder.add_day(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn day(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AuctionReport::VT_DAY, None).unwrap()}
+  }
+  #[inline]
+  pub fn total_bids(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_TOTAL_BIDS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn rank1_bids(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_RANK1_BIDS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn rank2_bids(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_RANK2_BIDS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn rank3_bids(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_RANK3_BIDS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn min_price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_MIN_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn max_price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_MAX_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn avg_price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_AVG_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn sum_price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuctionReport::VT_SUM_PRICE, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AuctionReport<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("day", Self::VT_DAY, true)?
+     .visit_field::<u64>("total_bids", Self::VT_TOTAL_BIDS, false)?
+     .visit_field::<u64>("rank1_bids", Self::VT_RANK1_BIDS, false)?
+     .visit_field::<u64>("rank2_bids", Self::VT_RANK2_BIDS, false)?
+     .visit_field::<u64>("rank3_bids", Self::VT_RANK3_BIDS, false)?
+     .visit_field::<u64>("min_price", Self::VT_MIN_PRICE, false)?
+     .visit_field::<u64>("max_price", Self::VT_MAX_PRICE, false)?
+     .visit_field::<u64>("avg_price", Self::VT_AVG_PRICE, false)?
+     .visit_field::<u64>("sum_price", Self::VT_SUM_PRICE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuctionReportArgs<'a> {
+    pub auction: u64,
+    pub day: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub total_bids: u64,
+    pub rank1_bids: u64,
+    pub rank2_bids: u64,
+    pub rank3_bids: u64,
+    pub min_price: u64,
+    pub max_price: u64,
+    pub avg_price: u64,
+    pub sum_price: u64,
+}
+impl<'a> Default for AuctionReportArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuctionReportArgs {
+      auction: 0,
+      day: None, // required field
+      total_bids: 0,
+      rank1_bids: 0,
+      rank2_bids: 0,
+      rank3_bids: 0,
+      min_price: 0,
+      max_price: 0,
+      avg_price: 0,
+      sum_price: 0,
+    }
+  }
+}
+
+pub struct AuctionReportBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuctionReportBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_day(&mut self, day: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuctionReport::VT_DAY, day);
+  }
+  #[inline]
+  pub fn add_total_bids(&mut self, total_bids: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_TOTAL_BIDS, total_bids, 0);
+  }
+  #[inline]
+  pub fn add_rank1_bids(&mut self, rank1_bids: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_RANK1_BIDS, rank1_bids, 0);
+  }
+  #[inline]
+  pub fn add_rank2_bids(&mut self, rank2_bids: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_RANK2_BIDS, rank2_bids, 0);
+  }
+  #[inline]
+  pub fn add_rank3_bids(&mut self, rank3_bids: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_RANK3_BIDS, rank3_bids, 0);
+  }
+  #[inline]
+  pub fn add_min_price(&mut self, min_price: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_MIN_PRICE, min_price, 0);
+  }
+  #[inline]
+  pub fn add_max_price(&mut self, max_price: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_MAX_PRICE, max_price, 0);
+  }
+  #[inline]
+  pub fn add_avg_price(&mut self, avg_price: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_AVG_PRICE, avg_price, 0);
+  }
+  #[inline]
+  pub fn add_sum_price(&mut self, sum_price: u64) {
+    self.fbb_.push_slot::<u64>(AuctionReport::VT_SUM_PRICE, sum_price, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuctionReportBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuctionReportBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AuctionReport<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, AuctionReport::VT_DAY,"day");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AuctionReport<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AuctionReport");
+      ds.field("auction", &self.auction());
+      ds.field("day", &self.day());
+      ds.field("total_bids", &self.total_bids());
+      ds.field("rank1_bids", &self.rank1_bids());
+      ds.field("rank2_bids", &self.rank2_bids());
+      ds.field("rank3_bids", &self.rank3_bids());
+      ds.field("min_price", &self.min_price());
+      ds.field("max_price", &self.max_price());
+      ds.field("avg_price", &self.avg_price());
+      ds.field("sum_price", &self.sum_price());
+      ds.finish()
+  }
+}
+pub enum RankedBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RankedBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RankedBid<'a> {
+  type Inner = RankedBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RankedBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_URL: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DATE_TIME: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EXTRA: ::flatbuffers::VOffsetT = 16;
+  pub const VT_RANK_NUMBER: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RankedBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RankedBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RankedBid<'bldr>> {
+    let mut builder = RankedBidBuilder::new(_fbb);
+    builder.add_rank_number(args.rank_number);
+    builder.add_date_time(args.date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.extra { builder.add_extra(x); }
+    if let Some(x) = args.url { builder.add_url(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RankedBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RankedBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RankedBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RankedBid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn url(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RankedBid::VT_URL, None).unwrap()}
+  }
+  #[inline]
+  pub fn date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(RankedBid::VT_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RankedBid::VT_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn rank_number(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RankedBid::VT_RANK_NUMBER, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RankedBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("url", Self::VT_URL, true)?
+     .visit_field::<i64>("date_time", Self::VT_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("extra", Self::VT_EXTRA, true)?
+     .visit_field::<u64>("rank_number", Self::VT_RANK_NUMBER, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RankedBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub url: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub date_time: i64,
+    pub extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub rank_number: u64,
+}
+impl<'a> Default for RankedBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RankedBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      url: None, // required field
+      date_time: 0,
+      extra: None, // required field
+      rank_number: 0,
+    }
+  }
+}
+
+pub struct RankedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RankedBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(RankedBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(RankedBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(RankedBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RankedBid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_url(&mut self, url: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RankedBid::VT_URL, url);
+  }
+  #[inline]
+  pub fn add_date_time(&mut self, date_time: i64) {
+    self.fbb_.push_slot::<i64>(RankedBid::VT_DATE_TIME, date_time, 0);
+  }
+  #[inline]
+  pub fn add_extra(&mut self, extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RankedBid::VT_EXTRA, extra);
+  }
+  #[inline]
+  pub fn add_rank_number(&mut self, rank_number: u64) {
+    self.fbb_.push_slot::<u64>(RankedBid::VT_RANK_NUMBER, rank_number, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RankedBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RankedBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RankedBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, RankedBid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, RankedBid::VT_URL,"url");
+    self.fbb_.required(o, RankedBid::VT_EXTRA,"extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RankedBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RankedBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("url", &self.url());
+      ds.field("date_time", &self.date_time());
+      ds.field("extra", &self.extra());
+      ds.field("rank_number", &self.rank_number());
+      ds.finish()
+  }
+}
+pub enum ExpandedBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ExpandedBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ExpandedBid<'a> {
+  type Inner = ExpandedBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ExpandedBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_URL: ::flatbuffers::VOffsetT = 12;
+  pub const VT_BID_DATE_TIME: ::flatbuffers::VOffsetT = 14;
+  pub const VT_BID_EXTRA: ::flatbuffers::VOffsetT = 16;
+  pub const VT_ITEM_NAME: ::flatbuffers::VOffsetT = 18;
+  pub const VT_DESCRIPTION: ::flatbuffers::VOffsetT = 20;
+  pub const VT_INITIAL_BID: ::flatbuffers::VOffsetT = 22;
+  pub const VT_RESERVE: ::flatbuffers::VOffsetT = 24;
+  pub const VT_AUCTION_DATE_TIME: ::flatbuffers::VOffsetT = 26;
+  pub const VT_EXPIRES: ::flatbuffers::VOffsetT = 28;
+  pub const VT_SELLER: ::flatbuffers::VOffsetT = 30;
+  pub const VT_CATEGORY: ::flatbuffers::VOffsetT = 32;
+  pub const VT_AUCTION_EXTRA: ::flatbuffers::VOffsetT = 34;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ExpandedBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ExpandedBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ExpandedBid<'bldr>> {
+    let mut builder = ExpandedBidBuilder::new(_fbb);
+    builder.add_category(args.category);
+    builder.add_seller(args.seller);
+    builder.add_expires(args.expires);
+    builder.add_auction_date_time(args.auction_date_time);
+    builder.add_reserve(args.reserve);
+    builder.add_initial_bid(args.initial_bid);
+    builder.add_bid_date_time(args.bid_date_time);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.auction_extra { builder.add_auction_extra(x); }
+    if let Some(x) = args.description { builder.add_description(x); }
+    if let Some(x) = args.item_name { builder.add_item_name(x); }
+    if let Some(x) = args.bid_extra { builder.add_bid_extra(x); }
+    if let Some(x) = args.url { builder.add_url(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn url(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_URL, None).unwrap()}
+  }
+  #[inline]
+  pub fn bid_date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(ExpandedBid::VT_BID_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bid_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_BID_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn item_name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_ITEM_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn description(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_DESCRIPTION, None).unwrap()}
+  }
+  #[inline]
+  pub fn initial_bid(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_INITIAL_BID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn reserve(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_RESERVE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn auction_date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(ExpandedBid::VT_AUCTION_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn expires(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(ExpandedBid::VT_EXPIRES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn seller(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_SELLER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn category(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ExpandedBid::VT_CATEGORY, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn auction_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ExpandedBid::VT_AUCTION_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ExpandedBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("url", Self::VT_URL, true)?
+     .visit_field::<i64>("bid_date_time", Self::VT_BID_DATE_TIME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("bid_extra", Self::VT_BID_EXTRA, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("item_name", Self::VT_ITEM_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("description", Self::VT_DESCRIPTION, true)?
+     .visit_field::<u64>("initial_bid", Self::VT_INITIAL_BID, false)?
+     .visit_field::<u64>("reserve", Self::VT_RESERVE, false)?
+     .visit_field::<i64>("auction_date_time", Self::VT_AUCTION_DATE_TIME, false)?
+     .visit_field::<i64>("expires", Self::VT_EXPIRES, false)?
+     .visit_field::<u64>("seller", Self::VT_SELLER, false)?
+     .visit_field::<u64>("category", Self::VT_CATEGORY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("auction_extra", Self::VT_AUCTION_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ExpandedBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub url: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub bid_date_time: i64,
+    pub bid_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub item_name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub description: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub initial_bid: u64,
+    pub reserve: u64,
+    pub auction_date_time: i64,
+    pub expires: i64,
+    pub seller: u64,
+    pub category: u64,
+    pub auction_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ExpandedBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ExpandedBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      url: None, // required field
+      bid_date_time: 0,
+      bid_extra: None, // required field
+      item_name: None, // required field
+      description: None, // required field
+      initial_bid: 0,
+      reserve: 0,
+      auction_date_time: 0,
+      expires: 0,
+      seller: 0,
+      category: 0,
+      auction_extra: None, // required field
+    }
+  }
+}
+
+pub struct ExpandedBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ExpandedBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_url(&mut self, url: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_URL, url);
+  }
+  #[inline]
+  pub fn add_bid_date_time(&mut self, bid_date_time: i64) {
+    self.fbb_.push_slot::<i64>(ExpandedBid::VT_BID_DATE_TIME, bid_date_time, 0);
+  }
+  #[inline]
+  pub fn add_bid_extra(&mut self, bid_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_BID_EXTRA, bid_extra);
+  }
+  #[inline]
+  pub fn add_item_name(&mut self, item_name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_ITEM_NAME, item_name);
+  }
+  #[inline]
+  pub fn add_description(&mut self, description: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_DESCRIPTION, description);
+  }
+  #[inline]
+  pub fn add_initial_bid(&mut self, initial_bid: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_INITIAL_BID, initial_bid, 0);
+  }
+  #[inline]
+  pub fn add_reserve(&mut self, reserve: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_RESERVE, reserve, 0);
+  }
+  #[inline]
+  pub fn add_auction_date_time(&mut self, auction_date_time: i64) {
+    self.fbb_.push_slot::<i64>(ExpandedBid::VT_AUCTION_DATE_TIME, auction_date_time, 0);
+  }
+  #[inline]
+  pub fn add_expires(&mut self, expires: i64) {
+    self.fbb_.push_slot::<i64>(ExpandedBid::VT_EXPIRES, expires, 0);
+  }
+  #[inline]
+  pub fn add_seller(&mut self, seller: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_SELLER, seller, 0);
+  }
+  #[inline]
+  pub fn add_category(&mut self, category: u64) {
+    self.fbb_.push_slot::<u64>(ExpandedBid::VT_CATEGORY, category, 0);
+  }
+  #[inline]
+  pub fn add_auction_extra(&mut self, auction_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ExpandedBid::VT_AUCTION_EXTRA, auction_extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ExpandedBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ExpandedBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ExpandedBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ExpandedBid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, ExpandedBid::VT_URL,"url");
+    self.fbb_.required(o, ExpandedBid::VT_BID_EXTRA,"bid_extra");
+    self.fbb_.required(o, ExpandedBid::VT_ITEM_NAME,"item_name");
+    self.fbb_.required(o, ExpandedBid::VT_DESCRIPTION,"description");
+    self.fbb_.required(o, ExpandedBid::VT_AUCTION_EXTRA,"auction_extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ExpandedBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ExpandedBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("url", &self.url());
+      ds.field("bid_date_time", &self.bid_date_time());
+      ds.field("bid_extra", &self.bid_extra());
+      ds.field("item_name", &self.item_name());
+      ds.field("description", &self.description());
+      ds.field("initial_bid", &self.initial_bid());
+      ds.field("reserve", &self.reserve());
+      ds.field("auction_date_time", &self.auction_date_time());
+      ds.field("expires", &self.expires());
+      ds.field("seller", &self.seller());
+      ds.field("category", &self.category());
+      ds.field("auction_extra", &self.auction_extra());
+      ds.finish()
+  }
+}
+pub enum ChannelBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ChannelBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ChannelBid<'a> {
+  type Inner = ChannelBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ChannelBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_CHANNEL_ID: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ChannelBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ChannelBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ChannelBid<'bldr>> {
+    let mut builder = ChannelBidBuilder::new(_fbb);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.channel_id { builder.add_channel_id(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChannelBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChannelBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChannelBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChannelBid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn channel_id(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChannelBid::VT_CHANNEL_ID, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ChannelBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel_id", Self::VT_CHANNEL_ID, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ChannelBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub channel_id: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ChannelBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ChannelBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      channel_id: None, // required field
+    }
+  }
+}
+
+pub struct ChannelBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChannelBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(ChannelBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(ChannelBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(ChannelBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChannelBid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_channel_id(&mut self, channel_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChannelBid::VT_CHANNEL_ID, channel_id);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChannelBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ChannelBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ChannelBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ChannelBid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, ChannelBid::VT_CHANNEL_ID,"channel_id");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ChannelBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ChannelBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("channel_id", &self.channel_id());
+      ds.finish()
+  }
+}
+pub enum DirectoryBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DirectoryBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DirectoryBid<'a> {
+  type Inner = DirectoryBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DirectoryBid<'a> {
+  pub const VT_AUCTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_DIR1: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DIR2: ::flatbuffers::VOffsetT = 14;
+  pub const VT_DIR3: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DirectoryBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DirectoryBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DirectoryBid<'bldr>> {
+    let mut builder = DirectoryBidBuilder::new(_fbb);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    builder.add_auction(args.auction);
+    if let Some(x) = args.dir3 { builder.add_dir3(x); }
+    if let Some(x) = args.dir2 { builder.add_dir2(x); }
+    if let Some(x) = args.dir1 { builder.add_dir1(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn auction(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DirectoryBid::VT_AUCTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DirectoryBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DirectoryBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DirectoryBid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn dir1(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DirectoryBid::VT_DIR1, None).unwrap()}
+  }
+  #[inline]
+  pub fn dir2(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DirectoryBid::VT_DIR2, None).unwrap()}
+  }
+  #[inline]
+  pub fn dir3(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DirectoryBid::VT_DIR3, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DirectoryBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("auction", Self::VT_AUCTION, false)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("dir1", Self::VT_DIR1, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("dir2", Self::VT_DIR2, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("dir3", Self::VT_DIR3, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DirectoryBidArgs<'a> {
+    pub auction: u64,
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub dir1: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub dir2: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub dir3: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for DirectoryBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DirectoryBidArgs {
+      auction: 0,
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      dir1: None, // required field
+      dir2: None, // required field
+      dir3: None, // required field
+    }
+  }
+}
+
+pub struct DirectoryBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DirectoryBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_auction(&mut self, auction: u64) {
+    self.fbb_.push_slot::<u64>(DirectoryBid::VT_AUCTION, auction, 0);
+  }
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(DirectoryBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(DirectoryBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DirectoryBid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_dir1(&mut self, dir1: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DirectoryBid::VT_DIR1, dir1);
+  }
+  #[inline]
+  pub fn add_dir2(&mut self, dir2: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DirectoryBid::VT_DIR2, dir2);
+  }
+  #[inline]
+  pub fn add_dir3(&mut self, dir3: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DirectoryBid::VT_DIR3, dir3);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DirectoryBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DirectoryBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DirectoryBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DirectoryBid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, DirectoryBid::VT_DIR1,"dir1");
+    self.fbb_.required(o, DirectoryBid::VT_DIR2,"dir2");
+    self.fbb_.required(o, DirectoryBid::VT_DIR3,"dir3");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DirectoryBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DirectoryBid");
+      ds.field("auction", &self.auction());
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("dir1", &self.dir1());
+      ds.field("dir2", &self.dir2());
+      ds.field("dir3", &self.dir3());
+      ds.finish()
+  }
+}
+pub enum SellerBidOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SellerBid<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SellerBid<'a> {
+  type Inner = SellerBid<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SellerBid<'a> {
+  pub const VT_BIDDER: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PRICE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CHANNEL: ::flatbuffers::VOffsetT = 8;
+  pub const VT_URL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_BID_EXTRA: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PERSON_ID: ::flatbuffers::VOffsetT = 14;
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 16;
+  pub const VT_EMAIL_ADDRESS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CREDIT_CARD: ::flatbuffers::VOffsetT = 20;
+  pub const VT_CITY: ::flatbuffers::VOffsetT = 22;
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 24;
+  pub const VT_PERSON_EXTRA: ::flatbuffers::VOffsetT = 26;
+  pub const VT_ITEM_NAME: ::flatbuffers::VOffsetT = 28;
+  pub const VT_DESCRIPTION: ::flatbuffers::VOffsetT = 30;
+  pub const VT_INITIAL_BID: ::flatbuffers::VOffsetT = 32;
+  pub const VT_RESERVE: ::flatbuffers::VOffsetT = 34;
+  pub const VT_AUCTION_DATE_TIME: ::flatbuffers::VOffsetT = 36;
+  pub const VT_EXPIRES: ::flatbuffers::VOffsetT = 38;
+  pub const VT_SELLER: ::flatbuffers::VOffsetT = 40;
+  pub const VT_CATEGORY: ::flatbuffers::VOffsetT = 42;
+  pub const VT_AUCTION_EXTRA: ::flatbuffers::VOffsetT = 44;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SellerBid { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SellerBidArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SellerBid<'bldr>> {
+    let mut builder = SellerBidBuilder::new(_fbb);
+    builder.add_category(args.category);
+    builder.add_seller(args.seller);
+    builder.add_expires(args.expires);
+    builder.add_auction_date_time(args.auction_date_time);
+    builder.add_reserve(args.reserve);
+    builder.add_initial_bid(args.initial_bid);
+    builder.add_person_id(args.person_id);
+    builder.add_price(args.price);
+    builder.add_bidder(args.bidder);
+    if let Some(x) = args.auction_extra { builder.add_auction_extra(x); }
+    if let Some(x) = args.description { builder.add_description(x); }
+    if let Some(x) = args.item_name { builder.add_item_name(x); }
+    if let Some(x) = args.person_extra { builder.add_person_extra(x); }
+    if let Some(x) = args.state { builder.add_state(x); }
+    if let Some(x) = args.city { builder.add_city(x); }
+    if let Some(x) = args.credit_card { builder.add_credit_card(x); }
+    if let Some(x) = args.email_address { builder.add_email_address(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    if let Some(x) = args.bid_extra { builder.add_bid_extra(x); }
+    if let Some(x) = args.url { builder.add_url(x); }
+    if let Some(x) = args.channel { builder.add_channel(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn bidder(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_BIDDER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn price(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_PRICE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn channel(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_CHANNEL, None).unwrap()}
+  }
+  #[inline]
+  pub fn url(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_URL, None).unwrap()}
+  }
+  #[inline]
+  pub fn bid_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_BID_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn person_id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_PERSON_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn email_address(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_EMAIL_ADDRESS, None).unwrap()}
+  }
+  #[inline]
+  pub fn credit_card(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_CREDIT_CARD, None).unwrap()}
+  }
+  #[inline]
+  pub fn city(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_CITY, None).unwrap()}
+  }
+  #[inline]
+  pub fn state(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_STATE, None).unwrap()}
+  }
+  #[inline]
+  pub fn person_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_PERSON_EXTRA, None).unwrap()}
+  }
+  #[inline]
+  pub fn item_name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_ITEM_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn description(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_DESCRIPTION, None).unwrap()}
+  }
+  #[inline]
+  pub fn initial_bid(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_INITIAL_BID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn reserve(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_RESERVE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn auction_date_time(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(SellerBid::VT_AUCTION_DATE_TIME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn expires(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(SellerBid::VT_EXPIRES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn seller(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_SELLER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn category(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SellerBid::VT_CATEGORY, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn auction_extra(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SellerBid::VT_AUCTION_EXTRA, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SellerBid<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("bidder", Self::VT_BIDDER, false)?
+     .visit_field::<u64>("price", Self::VT_PRICE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("channel", Self::VT_CHANNEL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("url", Self::VT_URL, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("bid_extra", Self::VT_BID_EXTRA, true)?
+     .visit_field::<u64>("person_id", Self::VT_PERSON_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("email_address", Self::VT_EMAIL_ADDRESS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("credit_card", Self::VT_CREDIT_CARD, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("city", Self::VT_CITY, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("state", Self::VT_STATE, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("person_extra", Self::VT_PERSON_EXTRA, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("item_name", Self::VT_ITEM_NAME, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("description", Self::VT_DESCRIPTION, true)?
+     .visit_field::<u64>("initial_bid", Self::VT_INITIAL_BID, false)?
+     .visit_field::<u64>("reserve", Self::VT_RESERVE, false)?
+     .visit_field::<i64>("auction_date_time", Self::VT_AUCTION_DATE_TIME, false)?
+     .visit_field::<i64>("expires", Self::VT_EXPIRES, false)?
+     .visit_field::<u64>("seller", Self::VT_SELLER, false)?
+     .visit_field::<u64>("category", Self::VT_CATEGORY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("auction_extra", Self::VT_AUCTION_EXTRA, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SellerBidArgs<'a> {
+    pub bidder: u64,
+    pub price: u64,
+    pub channel: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub url: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub bid_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub person_id: u64,
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub email_address: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub credit_card: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub city: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub state: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub person_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub item_name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub description: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub initial_bid: u64,
+    pub reserve: u64,
+    pub auction_date_time: i64,
+    pub expires: i64,
+    pub seller: u64,
+    pub category: u64,
+    pub auction_extra: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for SellerBidArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SellerBidArgs {
+      bidder: 0,
+      price: 0,
+      channel: None, // required field
+      url: None, // required field
+      bid_extra: None, // required field
+      person_id: 0,
+      name: None, // required field
+      email_address: None, // required field
+      credit_card: None, // required field
+      city: None, // required field
+      state: None, // required field
+      person_extra: None, // required field
+      item_name: None, // required field
+      description: None, // required field
+      initial_bid: 0,
+      reserve: 0,
+      auction_date_time: 0,
+      expires: 0,
+      seller: 0,
+      category: 0,
+      auction_extra: None, // required field
+    }
+  }
+}
+
+pub struct SellerBidBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SellerBidBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_bidder(&mut self, bidder: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_BIDDER, bidder, 0);
+  }
+  #[inline]
+  pub fn add_price(&mut self, price: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_PRICE, price, 0);
+  }
+  #[inline]
+  pub fn add_channel(&mut self, channel: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_CHANNEL, channel);
+  }
+  #[inline]
+  pub fn add_url(&mut self, url: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_URL, url);
+  }
+  #[inline]
+  pub fn add_bid_extra(&mut self, bid_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_BID_EXTRA, bid_extra);
+  }
+  #[inline]
+  pub fn add_person_id(&mut self, person_id: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_PERSON_ID, person_id, 0);
+  }
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_email_address(&mut self, email_address: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_EMAIL_ADDRESS, email_address);
+  }
+  #[inline]
+  pub fn add_credit_card(&mut self, credit_card: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_CREDIT_CARD, credit_card);
+  }
+  #[inline]
+  pub fn add_city(&mut self, city: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_CITY, city);
+  }
+  #[inline]
+  pub fn add_state(&mut self, state: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_STATE, state);
+  }
+  #[inline]
+  pub fn add_person_extra(&mut self, person_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_PERSON_EXTRA, person_extra);
+  }
+  #[inline]
+  pub fn add_item_name(&mut self, item_name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_ITEM_NAME, item_name);
+  }
+  #[inline]
+  pub fn add_description(&mut self, description: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_DESCRIPTION, description);
+  }
+  #[inline]
+  pub fn add_initial_bid(&mut self, initial_bid: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_INITIAL_BID, initial_bid, 0);
+  }
+  #[inline]
+  pub fn add_reserve(&mut self, reserve: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_RESERVE, reserve, 0);
+  }
+  #[inline]
+  pub fn add_auction_date_time(&mut self, auction_date_time: i64) {
+    self.fbb_.push_slot::<i64>(SellerBid::VT_AUCTION_DATE_TIME, auction_date_time, 0);
+  }
+  #[inline]
+  pub fn add_expires(&mut self, expires: i64) {
+    self.fbb_.push_slot::<i64>(SellerBid::VT_EXPIRES, expires, 0);
+  }
+  #[inline]
+  pub fn add_seller(&mut self, seller: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_SELLER, seller, 0);
+  }
+  #[inline]
+  pub fn add_category(&mut self, category: u64) {
+    self.fbb_.push_slot::<u64>(SellerBid::VT_CATEGORY, category, 0);
+  }
+  #[inline]
+  pub fn add_auction_extra(&mut self, auction_extra: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SellerBid::VT_AUCTION_EXTRA, auction_extra);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SellerBidBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SellerBidBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SellerBid<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SellerBid::VT_CHANNEL,"channel");
+    self.fbb_.required(o, SellerBid::VT_URL,"url");
+    self.fbb_.required(o, SellerBid::VT_BID_EXTRA,"bid_extra");
+    self.fbb_.required(o, SellerBid::VT_NAME,"name");
+    self.fbb_.required(o, SellerBid::VT_EMAIL_ADDRESS,"email_address");
+    self.fbb_.required(o, SellerBid::VT_CREDIT_CARD,"credit_card");
+    self.fbb_.required(o, SellerBid::VT_CITY,"city");
+    self.fbb_.required(o, SellerBid::VT_STATE,"state");
+    self.fbb_.required(o, SellerBid::VT_PERSON_EXTRA,"person_extra");
+    self.fbb_.required(o, SellerBid::VT_ITEM_NAME,"item_name");
+    self.fbb_.required(o, SellerBid::VT_DESCRIPTION,"description");
+    self.fbb_.required(o, SellerBid::VT_AUCTION_EXTRA,"auction_extra");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SellerBid<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SellerBid");
+      ds.field("bidder", &self.bidder());
+      ds.field("price", &self.price());
+      ds.field("channel", &self.channel());
+      ds.field("url", &self.url());
+      ds.field("bid_extra", &self.bid_extra());
+      ds.field("person_id", &self.person_id());
+      ds.field("name", &self.name());
+      ds.field("email_address", &self.email_address());
+      ds.field("credit_card", &self.credit_card());
+      ds.field("city", &self.city());
+      ds.field("state", &self.state());
+      ds.field("person_extra", &self.person_extra());
+      ds.field("item_name", &self.item_name());
+      ds.field("description", &self.description());
+      ds.field("initial_bid", &self.initial_bid());
+      ds.field("reserve", &self.reserve());
+      ds.field("auction_date_time", &self.auction_date_time());
+      ds.field("expires", &self.expires());
+      ds.field("seller", &self.seller());
+      ds.field("category", &self.category());
+      ds.field("auction_extra", &self.auction_extra());
       ds.finish()
   }
 }
