@@ -270,6 +270,9 @@ pub struct GenerateNexmarkArgs {
     /// Seed: the same seed makes the same events
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Write events out of order: one may come up to so many milliseconds of event time late; 0 keeps the order
+    #[arg(long, default_value_t = 0)]
+    pub shuffle_ms: u64,
     /// File for one JSON object per line with all fields; `-` is standard output (the default without --topic)
     #[arg(long, conflicts_with = "topic", value_name = "FILE")]
     pub file: Option<String>,

@@ -16,7 +16,7 @@ use ringflow_dataplane::source::pace::Pace;
 use crate::cli::args::{Generate, GenerateArgs, GenerateNexmarkArgs};
 use crate::cli::progress::grouped;
 use crate::cli::topic_writer::TopicWriter;
-use crate::nexmark::{EventWriter, NexmarkConfig, write_ndjson};
+use crate::nexmark::{EmissionOrder, EventWriter, NexmarkConfig, write_ndjson};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -31,24 +31,26 @@ pub fn generate(args: &GenerateArgs) -> crate::Result<()> {
         events_per_second: args.event_rate,
         ..NexmarkConfig::default()
     };
+    let order =
+        EmissionOrder::new(&config, args.shuffle_ms, args.events).context("--shuffle-ms")?;
     match (&args.topic, args.file.as_deref()) {
-        (Some(topic), _) => to_kafka(args, config, topic),
-        (None, None | Some("-")) => to_lines(args, config, std::io::stdout().lock()),
+        (Some(topic), _) => to_kafka(args, config, order, topic),
+        (None, None | Some("-")) => to_lines(args, config, order, std::io::stdout().lock()),
         (None, Some(path)) => {
             let file =
                 std::fs::File::create(path).with_context(|| format!("cannot write {path}"))?;
-            to_lines(args, config, file).with_context(|| format!("cannot write {path}"))
+            to_lines(args, config, order, file).with_context(|| format!("cannot write {path}"))
         }
     }
 }
 
-/// Waits until event `number` is due.
-fn wait_for(pace: &Pace, clock: &Clock, number: u64) {
+/// Waits until the event at `position` is due.
+fn wait_for(pace: &Pace, clock: &Clock, position: u64) {
     if pace.is_unlimited() {
         return;
     }
     loop {
-        let left = pace.due_ns(number).saturating_sub(clock.now_ns());
+        let left = pace.due_ns(position).saturating_sub(clock.now_ns());
         if left == 0 {
             return;
         }
@@ -59,23 +61,29 @@ fn wait_for(pace: &Pace, clock: &Clock, number: u64) {
 fn to_lines(
     args: &GenerateNexmarkArgs,
     config: NexmarkConfig,
+    order: EmissionOrder,
     out: impl Write,
 ) -> crate::Result<()> {
     let clock = Clock::system();
     let pace = Pace::new(args.rate, clock.now_ns());
     let mut out = BufWriter::with_capacity(1 << 20, out);
-    for number in 0..args.events {
-        if !pace.is_unlimited() && pace.due_ns(number) > clock.now_ns() {
+    for position in 0..args.events {
+        if !pace.is_unlimited() && pace.due_ns(position) > clock.now_ns() {
             out.flush()?;
-            wait_for(&pace, &clock, number);
+            wait_for(&pace, &clock, position);
         }
-        write_ndjson(&config, number, &mut out)?;
+        write_ndjson(&config, order.number_at(position), &mut out)?;
     }
     out.flush()?;
     Ok(())
 }
 
-fn to_kafka(args: &GenerateNexmarkArgs, config: NexmarkConfig, topic: &str) -> crate::Result<()> {
+fn to_kafka(
+    args: &GenerateNexmarkArgs,
+    config: NexmarkConfig,
+    order: EmissionOrder,
+    topic: &str,
+) -> crate::Result<()> {
     let servers = args
         .bootstrap_servers
         .as_deref()
@@ -97,8 +105,9 @@ fn to_kafka(args: &GenerateNexmarkArgs, config: NexmarkConfig, topic: &str) -> c
     let clock = Clock::system();
     let pace = Pace::new(args.rate, clock.now_ns());
     let mut events = EventWriter::new(config);
-    for number in 0..args.events {
-        wait_for(&pace, &clock, number);
+    for position in 0..args.events {
+        wait_for(&pace, &clock, position);
+        let number = order.number_at(position);
         let partition =
             i32::try_from(number % partitions).context("more partitions than Kafka allows")?;
         writer.write(partition, events.write(number))?;

@@ -19,7 +19,9 @@ use ringflow_dataplane::source::{SourceFactory, SourceOutput, SourceProgress, So
 
 use crate::api::data_stream::Source;
 use crate::nexmark::schema::{AuctionPrice, ConvertedBid, ConvertedBidArgs, Event, HotAuction};
-use crate::nexmark::{EventWriter, NexmarkConfig, Numbers, event_time_ms, numbers, rows};
+use crate::nexmark::{
+    EmissionOrder, EventWriter, NexmarkConfig, Numbers, event_time_ms, numbers, rows,
+};
 use crate::prelude::*;
 
 table_record!(Event);
@@ -100,6 +102,9 @@ pub struct NexmarkArgs {
     /// Seed of the generator: the same seed makes the same events
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Emit events out of order: one may come up to so many milliseconds of event time late; 0 keeps the order
+    #[arg(long, default_value_t = 0)]
+    pub shuffle_ms: u64,
     /// How far events may be out of order, in milliseconds of event time
     #[arg(long, default_value_t = 4_000)]
     pub out_of_orderness_ms: u64,
@@ -143,6 +148,7 @@ impl NexmarkArgs {
         put("events", self.events.to_string());
         put("event-rate", self.event_rate.to_string());
         put("seed", self.seed.to_string());
+        put("shuffle-ms", self.shuffle_ms.to_string());
         put("out-of-orderness-ms", self.out_of_orderness_ms.to_string());
         put("idle-timeout-ms", self.idle_timeout_ms.to_string());
         put("on-bad-record", name(self.on_bad_record));
@@ -190,6 +196,10 @@ impl NexmarkArgs {
         ensure!(
             self.source == SourceKind::Generator || self.rate.is_none(),
             "--rate is for --source generator: a topic is read as fast as it fills"
+        );
+        ensure!(
+            self.source == SourceKind::Generator || self.shuffle_ms == 0,
+            "--shuffle-ms is for --source generator; shuffle the topic's events with `ringflow generate`"
         );
         Ok(())
     }
@@ -251,6 +261,8 @@ impl NexmarkArgs {
             return Ok(env.from_source(
                 NexmarkSource {
                     config,
+                    order: EmissionOrder::new(&config, self.shuffle_ms, total)
+                        .context("--shuffle-ms")?,
                     total,
                     rate: self.rate,
                 },
@@ -430,10 +442,11 @@ impl AggregateFunction<WindowResult<u64, u64>> for MostBids {
     }
 }
 
-/// The generator as a source: each subtask makes every p-th event.
+/// The generator as a source: each subtask makes the events of every p-th position.
 #[derive(Debug, Clone, Copy)]
 struct NexmarkSource {
     config: NexmarkConfig,
+    order: EmissionOrder,
     total: u64,
     rate: Option<u64>,
 }
@@ -464,6 +477,7 @@ impl SourceFactory for NexmarkSource {
 struct NexmarkReader {
     source: NexmarkSource,
     writer: EventWriter,
+    /// Positions in the order of emission.
     numbers: Numbers,
     /// Set on the core: the schedule starts when the reader does.
     pace: Option<Pace>,
@@ -496,22 +510,23 @@ impl SourceReader for NexmarkReader {
             .unwrap_or_else(|| Pace::new(None, output.now_ns()));
         let (now_ns, wall_ns) = (output.now_ns(), output.wall_ns());
         for emitted in 0..records_max {
-            let position = self.numbers.position();
-            let Some(number) = self.numbers.next() else {
+            let made = self.numbers.position();
+            let Some(position) = self.numbers.next() else {
                 return Ok(SourceProgress::Finished);
             };
-            let due_ns = pace.due_ns(number);
+            let due_ns = pace.due_ns(position);
             let origin_ns = if pace.is_unlimited() {
                 // Without a schedule only the wait inside the job can be measured: once per poll is enough.
                 if emitted == 0 { wall_ns } else { 0 }
             } else if due_ns > now_ns {
-                self.numbers.seek(position);
+                self.numbers.seek(made);
                 return Ok(SourceProgress::Idle {
                     until_ns: Some(due_ns),
                 });
             } else {
                 wall_ns - (now_ns - due_ns)
             };
+            let number = self.source.order.number_at(position);
             let time = EventTime(event_time_ms(&self.source.config, number));
             output.emit(0, self.writer.write(number), time, origin_ns)?;
             if output.is_blocked() {

@@ -1,11 +1,12 @@
 //! Nexmark: the event stream of an auction site and the rows of its queries.
 //!
 //! Owns: the seeded generator (persons, auctions, bids), its two forms (owned [`Event`]s, and
-//! FlatBuffers written in place by [`EventWriter`]), their JSON, and the text of result rows.
+//! FlatBuffers written in place by [`EventWriter`]), their JSON, the order in which events are
+//! emitted, and the text of result rows.
 //! Invariant: an event is a pure function of ([`NexmarkConfig`], event number). Any subtask can
 //! make any event alone, in any order, and both forms agree; a golden hash in `tests.rs` keeps the
 //! stream the same from commit to commit.
-//! Left out: the queries themselves, pacing in wall time, events out of order.
+//! Left out: the queries themselves, pacing in wall time.
 //!
 //! ```text
 //! (config, n) -> EventRng -> person / auction / bid draft --+-> Event        -> JSON line
@@ -36,6 +37,7 @@ mod event;
 mod generator;
 mod json;
 mod numbers;
+mod order;
 mod person;
 mod rng;
 mod row_kind;
@@ -50,4 +52,5 @@ pub use config::{EventKind, NexmarkConfig, event_time_ms};
 pub use event::{Auction, Bid, Event, Person};
 pub use generator::{EventWriter, generate, write_ndjson};
 pub use numbers::{Numbers, numbers};
+pub use order::{EmissionOrder, ShuffleTooLong};
 pub use row_kind::RowKind;
