@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every test of ringflow against a real Kafka broker; installs and fetches what the tests need.
-# Arguments go to `cargo test` (default: the whole workspace). Kafka is promised here: a test that cannot have it fails.
+# Runs every test of ringflow against a real Kafka broker and DuckDB's answers; installs and fetches what the tests need.
+# Arguments go to `cargo test` (default: the whole workspace). Both are promised here: a test that cannot have them fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=()
 command -v cc >/dev/null && command -v make >/dev/null || packages+=(build-essential)
-command -v python3 >/dev/null || packages+=(python3 python3-venv)
+python3 -c "import venv, ensurepip" 2>/dev/null || packages+=(python3 python3-venv)
 command -v perl >/dev/null || packages+=(perl)
 # Small, and without them tests of system calls and of sends between hosts are skipped.
 command -v strace >/dev/null || packages+=(strace)
@@ -17,12 +17,15 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 command -v cargo >/dev/null || { echo "test.sh: needs Rust 1.95 or newer (rustup.rs)" >&2; exit 1; }
 
-# Two downloads and a build have nothing to do with each other.
+# The downloads and the build have nothing to do with each other.
 scripts/kafka.sh fetch >/dev/null &
 fetch=$!
+scripts/duckdb.sh >/dev/null &
+duckdb=$!
 cargo test --workspace --no-run
 wait "$fetch" || { echo "test.sh: no Kafka broker, and the tests need one" >&2; exit 1; }
+wait "$duckdb" || { echo "test.sh: no DuckDB, and the tests need it" >&2; exit 1; }
 
-export RINGFLOW_TEST_KAFKA=required
+export RINGFLOW_TEST_KAFKA=required RINGFLOW_TEST_DUCKDB=required
 if [ $# -gt 0 ]; then exec cargo test "$@"; fi
 exec cargo test --workspace --no-fail-fast
