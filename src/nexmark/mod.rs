@@ -40,7 +40,6 @@ mod numbers;
 mod order;
 mod person;
 mod rng;
-mod row_kind;
 pub mod rows;
 mod text;
 
@@ -53,4 +52,4 @@ pub use event::{Auction, Bid, Event, Person};
 pub use generator::{EventWriter, generate, write_ndjson};
 pub use numbers::{Numbers, numbers};
 pub use order::{EmissionOrder, ShuffleTooLong};
-pub use row_kind::RowKind;
+pub use ringflow_dataplane::record::RowKind;

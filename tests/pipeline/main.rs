@@ -13,8 +13,8 @@ use ringflow::prelude::*;
 use support::nexmark_batch::{Digest, Query, digest, first_events};
 use support::{Cluster, Process, Tm, run_job, wait_for};
 
-mod streams;
 mod duckdb;
+mod streams;
 mod sum;
 #[path = "../support/mod.rs"]
 mod support;
