@@ -10,10 +10,23 @@ pub use crate::api::watermark::{WatermarkGenerator, WatermarkStrategy};
 pub use crate::api::window::{SlidingEventTimeWindows, TumblingEventTimeWindows};
 pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
+pub use ringflow_dataplane::error::Result as OperatorResult;
+pub use ringflow_dataplane::operator::process::{
+    BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
+    KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, ProcessContext, ProcessFunction,
+    RuntimeContext,
+};
 pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::window::{
     AggregateFunction, Count, TimeWindow, WindowResult,
 };
+pub use ringflow_dataplane::plain_value;
 pub use ringflow_dataplane::record::{EventTime, Record, Row, RowKind, StructRecord};
 pub use ringflow_dataplane::source::watermark::WatermarkOutput;
+pub use ringflow_dataplane::state::handles::{
+    AggregatingState, AggregatingStateDescriptor, ListState, ListStateDescriptor, MapState,
+    MapStateDescriptor, ReducingState, ReducingStateDescriptor, StateTtlConfig, StateVisibility,
+    UpdateType, ValueState, ValueStateDescriptor,
+};
+pub use ringflow_dataplane::state::value::{PlainValue, RecordOf, StateValue, Stored};

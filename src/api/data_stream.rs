@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ringflow_dataplane::error::Result as DataResult;
 use ringflow_dataplane::exchange::partitioner::{KeyHash, SelectChannel};
 use ringflow_dataplane::operator::chain::SideOutputId;
+use ringflow_dataplane::operator::process::{Process, ProcessFunction};
 use ringflow_dataplane::operator::side_output::OutputTag;
 use ringflow_dataplane::operator::stateless::{Collector, Filter, FlatMap, Map};
 use ringflow_dataplane::operator::{Operator, OperatorFactory};
@@ -286,6 +287,19 @@ impl<R: Record> DataStream<R> {
             OperatorKind::OneInput,
             factory(move |_| Ok(Box::new(FlatMap::<R, O, _>::new(map.clone())))),
         )
+    }
+
+    /// Calls `function` with each record; it makes any number of records, also for side outputs. Each subtask has a clone of it.
+    #[must_use]
+    pub fn process<O: Record, P>(self, function: P) -> DataStream<O>
+    where
+        P: ProcessFunction<R, O> + Clone + Sync,
+    {
+        let make = move |_: &PrepareContext| {
+            let operator = Process::<R, O, P>::new(function.clone());
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.add("Process", OperatorKind::OneInput, factory(make))
     }
 
     /// Sends records of the same key to the same subtask of the next operator.

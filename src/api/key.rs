@@ -5,10 +5,11 @@
 
 use std::hash::Hash;
 
+use ringflow_dataplane::state::value::PlainValue;
 use ringflow_schemas::key_group::{hash_code_str, hash_code_u64};
 
-/// A key of a stream.
-pub trait Key: Clone + Eq + Hash + Send + 'static {
+/// A key of a stream. Its bytes ([`PlainValue`]) are what state is found by.
+pub trait Key: PlainValue + Clone + Eq + Hash + Send + 'static {
     /// Java's hash code of the value.
     fn hash_code(&self) -> i32;
 }

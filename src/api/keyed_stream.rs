@@ -7,11 +7,13 @@
 use std::marker::PhantomData;
 
 use ringflow_dataplane::operator::Operator;
+use ringflow_dataplane::operator::process::{KeyedProcess, KeyedProcessFunction, OneInput};
 use ringflow_dataplane::operator::reduce::Reduce;
 use ringflow_dataplane::record::{Record, Row, StructRecord};
 use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_schemas::graph::OperatorKind;
 
+use crate::api::connected_streams::{BroadcastConnectedStream, ConnectedKeyedStreams};
 use crate::api::data_stream::{DataStream, factory};
 use crate::api::key::Key;
 use crate::api::window::WindowAssigner;
@@ -70,5 +72,96 @@ where
     #[must_use]
     pub fn window(self, windows: impl WindowAssigner) -> WindowedStream<R, K, KF> {
         WindowedStream::new(self.stream, self.key, windows.windows())
+    }
+
+    /// Calls `function` with each record, with state and timers by key. Each subtask has a clone of it.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// /// Says how many numbers a key had, once it has had none for a second of event time.
+    /// #[derive(Clone, Default)]
+    /// struct CountUntilQuiet {
+    ///     count: ValueState<(u64, i64)>,
+    /// }
+    ///
+    /// impl KeyedProcessFunction<u64, Number, Number> for CountUntilQuiet {
+    ///     fn open(&mut self, context: &mut RuntimeContext<'_>) -> OperatorResult<()> {
+    ///         self.count = context.get_state(&ValueStateDescriptor::new("count"))?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn process_element(
+    ///         &mut self,
+    ///         number: Row<'_, Number>,
+    ///         context: &mut KeyedContext<'_, u64>,
+    ///         _out: &mut Collector<'_, Number>,
+    ///     ) -> OperatorResult<()> {
+    ///         let time = number.timestamp().0;
+    ///         let (count, _) = self.count.value(context.state())?.unwrap_or((0, 0));
+    ///         self.count.update(context.state(), &(count + 1, time))?;
+    ///         context.timer_service().register_event_time_timer(time + 1000)
+    ///     }
+    ///
+    ///     fn on_timer(
+    ///         &mut self,
+    ///         timestamp: i64,
+    ///         context: &mut KeyedContext<'_, u64>,
+    ///         out: &mut Collector<'_, Number>,
+    ///     ) -> OperatorResult<()> {
+    ///         match self.count.value(context.state())? {
+    ///             Some((count, last)) if last + 1000 == timestamp => {
+    ///                 out.collect(Number::new(count));
+    ///                 self.count.clear(context.state())
+    ///             }
+    ///             _ => Ok(()),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(100), WatermarkStrategy::monotonous_timestamps(), "numbers")
+    ///     .key_by(|number| number.value() % 10)
+    ///     .process(CountUntilQuiet::default())
+    ///     .discard();
+    /// # assert_eq!(env.execute("quiet keys")?.records_out, 10);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn process<O: Record, P>(self, function: P) -> DataStream<O>
+    where
+        P: KeyedProcessFunction<K, R, O> + Clone + Sync,
+    {
+        let key = self.key;
+        let make = move |_: &PrepareContext| {
+            let operator = KeyedProcess::<K, OneInput<K, R, O, KF, P>>::one_input(
+                key.clone(),
+                function.clone(),
+            );
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.stream
+            .add("KeyedProcess", OperatorKind::OneInput, factory(make))
+    }
+
+    /// This stream and another one with keys of the same type, on their way to one operator that shares its state between them.
+    #[must_use]
+    pub fn connect<S: Record, SF>(
+        self,
+        other: KeyedStream<S, K, SF>,
+    ) -> ConnectedKeyedStreams<R, S, K, KF, SF>
+    where
+        SF: for<'a> Fn(Row<'a, S>) -> K + Clone + Send + Sync + 'static,
+    {
+        ConnectedKeyedStreams::new((self.stream, self.key), (other.stream, other.key))
+    }
+
+    /// This stream and one whose records go to every subtask: the broadcast state pattern.
+    #[must_use]
+    pub fn connect_broadcast<B: Record>(
+        self,
+        broadcast: DataStream<B>,
+    ) -> BroadcastConnectedStream<R, B, K, KF> {
+        BroadcastConnectedStream::new((self.stream, self.key), broadcast.broadcast())
     }
 }

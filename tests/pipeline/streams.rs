@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use ringflow::api::sequence::Number;
 use ringflow::prelude::*;
 
-type Seen = Arc<Mutex<BTreeMap<u64, u32>>>;
+pub(crate) type Seen = Arc<Mutex<BTreeMap<u64, u32>>>;
 
-fn numbers(env: &StreamExecutionEnvironment, count: u64) -> DataStream<Number> {
+pub(crate) fn numbers(env: &StreamExecutionEnvironment, count: u64) -> DataStream<Number> {
     env.from_source(
         SequenceSource::new(count),
         WatermarkStrategy::no_watermarks(),
@@ -17,14 +17,14 @@ fn numbers(env: &StreamExecutionEnvironment, count: u64) -> DataStream<Number> {
 }
 
 /// A local environment of `parallelism`.
-fn environment(parallelism: u32) -> StreamExecutionEnvironment {
+pub(crate) fn environment(parallelism: u32) -> StreamExecutionEnvironment {
     let mut env = StreamExecutionEnvironment::create_local_environment();
     env.set_parallelism(parallelism);
     env
 }
 
 /// Counts each value of a stream.
-fn count(stream: DataStream<Number>) -> Seen {
+pub(crate) fn count(stream: DataStream<Number>) -> Seen {
     let seen = Seen::default();
     let counted = Arc::clone(&seen);
     stream
@@ -36,7 +36,7 @@ fn count(stream: DataStream<Number>) -> Seen {
     seen
 }
 
-fn each_once(numbers: impl IntoIterator<Item = u64>) -> BTreeMap<u64, u32> {
+pub(crate) fn each_once(numbers: impl IntoIterator<Item = u64>) -> BTreeMap<u64, u32> {
     numbers.into_iter().map(|number| (number, 1)).collect()
 }
 

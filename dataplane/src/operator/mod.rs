@@ -17,6 +17,8 @@ use crate::runtime::context::{OpenContext, PrepareContext};
 
 pub mod chain;
 pub mod co;
+pub mod keyed;
+pub mod process;
 pub mod reduce;
 pub mod side_output;
 pub mod stateless;

@@ -96,6 +96,14 @@ pub struct StoreId {
     index: usize,
 }
 
+impl StoreId {
+    /// Of no backend.
+    pub(crate) const NONE: Self = Self {
+        backend: u64::MAX,
+        index: 0,
+    };
+}
+
 /// One entry of a store, for snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredEntry<'a> {

@@ -89,6 +89,11 @@ struct Store {
 }
 
 impl Store {
+    const UNREGISTERED: Self = Self {
+        id: StoreId::NONE,
+        ttl: None,
+    };
+
     fn register<T: 'static>(
         backend: &mut KeyedStateBackend,
         name: &str,
@@ -264,6 +269,19 @@ macro_rules! handle_is_copy {
     };
 }
 
+/// A handle that no state has been asked for yet, so that a function can be made before it opens; using it is an error.
+macro_rules! handle_has_default {
+    ($name:ident<$($type:ident),+> { $types:ident }) => {
+        impl<$($type),+> Default for $name<$($type),+> {
+            fn default() -> Self {
+                Self { store: Store::UNREGISTERED, $types: PhantomData }
+            }
+        }
+    };
+}
+handle_has_default!(ValueState<T> { value });
+handle_has_default!(ListState<T> { element });
+handle_has_default!(MapState < K, V > { entry });
 /// One value per key. A few words; kept by the operator.
 pub struct ValueState<T> {
     store: Store,

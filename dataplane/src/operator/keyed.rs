@@ -1,0 +1,169 @@
+//! What every operator on a keyed stream has: state, timers, and the key of the record at hand.
+//!
+//! Owns: [`Keyed`], [`Firing`] (timers that are being fired). Invariant: state and timers are reached through the key of the
+//! record or timer at hand only; while timers are being fired nothing else happens to the operator.
+//! Left out: what to do with a record or timer.
+
+use crate::error::Result;
+use crate::operator::Progress;
+use crate::operator::chain::Output;
+use crate::record::EventTime;
+use crate::runtime::clock::Clock;
+use crate::runtime::context::OpenContext;
+use crate::state::backend::{At, KeyedStateBackend};
+use crate::state::handles::KeyedAccess;
+use crate::state::timers::{DueTimer, TimeDomain, TimerService};
+use crate::state::value::PlainValue;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// State and timers of one operator in one subtask.
+#[derive(Debug)]
+pub struct Keyed {
+    /// State by key.
+    pub backend: KeyedStateBackend,
+    /// Timers by key.
+    pub timers: TimerService,
+    clock: Clock,
+    /// The key at hand.
+    key: Vec<u8>,
+    /// Some state expires, so accesses need the time.
+    expires: bool,
+}
+
+impl Keyed {
+    /// Without state and timers.
+    #[must_use]
+    pub fn open(context: &OpenContext) -> Self {
+        let OpenContext {
+            subtask_index,
+            parallelism,
+            max_parallelism,
+            ..
+        } = *context;
+        Self {
+            backend: KeyedStateBackend::new(subtask_index, parallelism, max_parallelism),
+            timers: TimerService::new(subtask_index, parallelism, max_parallelism),
+            clock: *context.clock,
+            key: Vec::new(),
+            expires: false,
+        }
+    }
+
+    /// All states are registered.
+    pub fn registered(&mut self) {
+        self.expires = self.backend.stores().any(|(_, store)| store.expires());
+    }
+
+    /// Processing time, in milliseconds since the epoch. Cost: a reading of the clock.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        processing_time(&self.clock)
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Access to the state of `key`, and the timers beside it.
+    #[inline]
+    pub fn of<K: PlainValue>(
+        &mut self,
+        key_hash: u32,
+        key: &K,
+    ) -> (KeyedAccess<'_>, &mut TimerService) {
+        self.key.clear();
+        key.encode(&mut self.key);
+        let now_ms = if self.expires {
+            processing_time(&self.clock)
+        } else {
+            0
+        };
+        let at = At {
+            key_hash,
+            key: &self.key,
+            namespace: &[],
+        };
+        (
+            KeyedAccess::new(&mut self.backend, at, now_ms),
+            &mut self.timers,
+        )
+    }
+
+    /// Access to the state of `key`.
+    #[inline]
+    pub fn access<K: PlainValue>(&mut self, key_hash: u32, key: &K) -> KeyedAccess<'_> {
+        self.of(key_hash, key).0
+    }
+
+    /// Access to the state that a timer goes with, and the timers beside it.
+    pub fn of_timer<'a>(
+        &'a mut self,
+        due: &'a DueTimer,
+    ) -> (KeyedAccess<'a>, &'a mut TimerService) {
+        let now_ms = if self.expires {
+            processing_time(&self.clock)
+        } else {
+            0
+        };
+        let access = KeyedAccess::new(&mut self.backend, due.at(), now_ms);
+        (access, &mut self.timers)
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn processing_time(clock: &Clock) -> i64 {
+    i64::try_from(clock.wall_ns() / NS_PER_MS).unwrap_or(i64::MAX)
+}
+
+/// Timers that are being fired, up to a time, while their output takes what they make.
+#[derive(Debug, Default)]
+pub struct Firing {
+    /// Time domain, how far, and the origin of what made them due.
+    upto: Option<(TimeDomain, i64, u64)>,
+    due: DueTimer,
+}
+
+impl Firing {
+    /// Begins with all timers of `domain` that are due at `upto`.
+    pub fn begin(&mut self, domain: TimeDomain, upto: i64, origin_ns: u64) {
+        self.upto = Some((domain, upto, origin_ns));
+    }
+
+    /// Fires timers in order until none is due or the output is full.
+    ///
+    /// Shape: `fire` gets the timer, its time domain, and the origin for what it emits.
+    ///
+    /// # Errors
+    /// `fire` failed.
+    pub fn go_on(
+        &mut self,
+        keyed: &mut Keyed,
+        output: &mut Output,
+        mut fire: impl FnMut(&mut Keyed, &DueTimer, TimeDomain, u64, &mut Output) -> Result<()>,
+    ) -> Result<Progress> {
+        let Some((domain, upto, origin_ns)) = self.upto else {
+            return Ok(Progress::Done);
+        };
+        loop {
+            if output.is_blocked() {
+                return Ok(Progress::Blocked);
+            }
+            let due = match domain {
+                TimeDomain::EventTime => keyed
+                    .timers
+                    .pop_due_event_time(EventTime(upto), &mut self.due),
+                TimeDomain::ProcessingTime => {
+                    keyed.timers.pop_due_processing_time(upto, &mut self.due)
+                }
+            };
+            if !due {
+                self.upto = None;
+                return Ok(Progress::Done);
+            }
+            fire(keyed, &self.due, domain, origin_ns, output)?;
+        }
+    }
+}
