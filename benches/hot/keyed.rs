@@ -14,6 +14,8 @@ use ringflow_dataplane::operator::window::assigner::SlidingWindows;
 use ringflow_dataplane::operator::window::{Count, TimeWindow, WindowOperator, WindowResult};
 use ringflow_dataplane::program::EdgeRouting;
 use ringflow_dataplane::record::{EventTime, RecordRef, Row, RowKind};
+use ringflow_dataplane::state::backend::{At, KeyedStateBackend};
+use ringflow_dataplane::state::handles::{KeyedAccess, ValueStateDescriptor};
 use ringflow_dataplane::state::table::Entry;
 use ringflow_dataplane::state::{KeyBeside, KeyedState};
 use ringflow_schemas::graph::Partitioner as Kind;
@@ -157,6 +159,94 @@ pub(super) fn state_table(c: &mut Criterion) {
     };
     group.bench_function("floor_hash_map_100000_keys", |bencher| {
         bencher.iter(|| *map.entry(black_box(keys.take())).or_default() += 1);
+    });
+    group.finish();
+}
+
+/// Value state as bytes, beside the typed table that it is judged by. Keys are announced as an operator's run announces them.
+pub(super) fn value_state(c: &mut Criterion) {
+    const COUNT: u64 = 100_000;
+    const RUN: usize = 64;
+    const SLOTS_AHEAD: usize = 16;
+    const ENTRIES_AHEAD: usize = 8;
+    let mut group = c.benchmark_group("value_state");
+    group.throughput(Throughput::Elements(RUN as u64));
+    let take_run = |keys: &mut Keys| {
+        let run: [u64; RUN] = std::array::from_fn(|_| black_box(keys.take()));
+        (run, run.map(hash))
+    };
+
+    let mut backend = KeyedStateBackend::new(0, 1, 128);
+    let descriptor = ValueStateDescriptor::<u64>::new("sum");
+    let sum = descriptor.register(&mut backend).expect("the first state");
+    let add = |backend: &mut KeyedStateBackend, key: u64, key_hash: u32| {
+        let at = At {
+            key_hash,
+            key: &key.to_le_bytes(),
+            namespace: &[],
+        };
+        let mut access = KeyedAccess::new(backend, at, 0);
+        sum.modify(&mut access, |sum| Some(sum.unwrap_or(0) + 1))
+            .expect("all key groups are here");
+    };
+    (0..COUNT).for_each(|key| add(&mut backend, key, hash(key)));
+    let mut keys = Keys {
+        next: 0,
+        count: COUNT,
+    };
+    group.bench_function("modify_100000_keys", |bencher| {
+        bencher.iter(|| {
+            let (run, hashes) = take_run(&mut keys);
+            for (key, key_hash) in run.into_iter().zip(hashes) {
+                add(&mut backend, key, key_hash);
+            }
+        });
+    });
+    group.bench_function("modify_100000_keys_announced", |bencher| {
+        bencher.iter(|| {
+            let (run, hashes) = take_run(&mut keys);
+            backend.prefetch_slots(&hashes[..SLOTS_AHEAD]);
+            backend.prefetch_entries(&hashes[..ENTRIES_AHEAD]);
+            for (index, (key, key_hash)) in run.into_iter().zip(hashes).enumerate() {
+                if let Some(ahead) = hashes.get(index + SLOTS_AHEAD) {
+                    backend.prefetch_slots(&[*ahead]);
+                }
+                if let Some(ahead) = hashes.get(index + ENTRIES_AHEAD) {
+                    backend.prefetch_entries(&[*ahead]);
+                }
+                add(&mut backend, key, key_hash);
+            }
+        });
+    });
+
+    let mut table = KeyedState::new(0, 1, 128, KeyBeside::<u64>::default());
+    let add = |table: &mut KeyedState<(u64, u64), _>, key: u64, key_hash: u32| match table
+        .entry(key_hash, &key)
+    {
+        Ok(Entry::Occupied(entry)) => entry.1 += 1,
+        Ok(Entry::Vacant(place)) => place.insert((key, 0u64)).1 = 1,
+        Err(error) => panic!("all key groups are here: {error}"),
+    };
+    (0..COUNT).for_each(|key| add(&mut table, key, hash(key)));
+    group.bench_function("floor_table_100000_keys", |bencher| {
+        bencher.iter(|| {
+            let (run, hashes) = take_run(&mut keys);
+            for (key, key_hash) in run.into_iter().zip(hashes) {
+                add(&mut table, key, key_hash);
+            }
+        });
+    });
+    group.bench_function("floor_table_100000_keys_announced", |bencher| {
+        bencher.iter(|| {
+            let (run, hashes) = take_run(&mut keys);
+            table.prefetch(&hashes[..SLOTS_AHEAD]);
+            for (index, (key, key_hash)) in run.into_iter().zip(hashes).enumerate() {
+                if let Some(ahead) = hashes.get(index + SLOTS_AHEAD) {
+                    table.prefetch(&[*ahead]);
+                }
+                add(&mut table, key, key_hash);
+            }
+        });
     });
     group.finish();
 }

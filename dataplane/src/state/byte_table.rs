@@ -583,16 +583,20 @@ const fn fits(needed: SizeClass, has: SizeClass) -> bool {
     needed <= has && has < needed + SHRINK_CLASSES
 }
 
-/// Keys and windows are most often 8 or 16 bytes, for which calling the general comparison costs more than comparing.
+/// Bytes of equal length are equal. Not the general comparison: keys and windows are most often 8 or 16 bytes, for which a call
+/// costs more than comparing, and for an empty slice (which points nowhere) a masked load of its own costs 50 ns.
 #[inline]
 fn same(left: &[u8], right: &[u8]) -> bool {
-    match (left.first_chunk::<8>(), right.first_chunk::<8>()) {
-        (Some(a), Some(b)) if left.len() == 8 && right.len() == 8 => a == b,
-        _ => left == right,
-    }
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let words = left.iter().zip(right);
+    let rest = left_rest.iter().zip(right_rest);
+    words
+        .map(|(a, b)| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b))
+        .all(|other| other == 0)
+        && rest.map(|(a, b)| a ^ b).all(|other| other == 0)
 }
 
-/// [`same`], for copying.
+/// A number is written without a call.
 #[inline]
 fn copy(from: &[u8], to: &mut [u8]) {
     if from.len() == 8
