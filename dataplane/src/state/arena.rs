@@ -61,7 +61,10 @@ pub(crate) const fn units_of(class: SizeClass) -> usize {
 pub(crate) struct ArenaFull;
 
 /// The memory of one key group. Lives: on the subtask's core. Allocates nothing before the first block.
+///
+/// Layout: pages first, for [`crate::state::byte_table::ByteTable`].
 #[derive(Debug, Default, Clone)]
+#[repr(C)]
 pub(crate) struct Arena {
     /// A page that belongs to the block of a page before it is empty, and so is one whose block was given back.
     pages: Vec<Box<[u64]>>,

@@ -28,6 +28,9 @@ const LOAD_DENOMINATOR: usize = 4;
 /// 6.4).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// As much of an entry is fetched early: head, a key of 8 bytes, a value of 16.
+const SMALL_ENTRY_BYTES: usize = 32;
+
 /// An arena larger than this is given back as a whole when the last entry goes.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -104,6 +107,18 @@ struct Head(u64);
     reason = "fields are cut out, and checked before"
 )]
 impl Head {
+    /// Where the lengths of key and namespace are.
+    const LENGTHS: u64 = 0x00ff_ffff_0000_0000;
+
+    /// The lengths of key and namespace, as they are in a head; of longer ones than it takes, bits that no head has there.
+    #[inline]
+    const fn lengths(key: &[u8], namespace: &[u8]) -> u64 {
+        if key.len() > KEY_BYTES_MAX || namespace.len() > NAMESPACE_BYTES_MAX {
+            return u64::MAX;
+        }
+        (namespace.len() as u64) << 48 | (key.len() as u64) << 32
+    }
+
     fn new(
         key: &[u8],
         namespace: &[u8],
@@ -115,8 +130,7 @@ impl Head {
         if namespace.len() > NAMESPACE_BYTES_MAX {
             return Err(EntryError::NamespaceTooLong(namespace.len()));
         }
-        let head = Self((namespace.len() as u64) << 48 | (key.len() as u64) << 32);
-        head.with_value(value_bytes)
+        Self(Self::lengths(key, namespace)).with_value(value_bytes)
     }
 
     /// The same entry with a value of another length, in the block that is just large enough.
@@ -127,7 +141,7 @@ impl Head {
         }
         let units = self.value_unit() + bytes.div_ceil(UNIT_BYTES);
         let class = class_of(units);
-        let lengths = self.0 & 0x00ff_ffff_0000_0000;
+        let lengths = self.0 & Self::LENGTHS;
         Ok((Self(u64::from(class) << 56 | lengths | bytes as u64), class))
     }
 
@@ -170,7 +184,10 @@ impl Head {
 }
 
 /// Entries of bytes, found by hash, key and namespace. Lives: one per key group and store, on the subtask's core.
+///
+/// Layout: what an access reads (slots, shift, the arena's pages) is on one cache line.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(crate) struct ByteTable {
     slots: Box<[u64]>,
     taken: usize,
@@ -229,21 +246,19 @@ impl ByteTable {
         if self.slots.is_empty() {
             return;
         }
+        // One of two slots, chosen without a branch: where probing ends cannot be predicted, and a wrong guess costs more than
+        // the entries that lie farther from home gain. An empty slot's entry is the arena's first unit, which does no harm.
         let (home, mask) = (self.home(hash), self.slots.len() - 1);
-        // What lies farther from home is rare, and on another line.
-        for step in 0..4 {
-            let slot = self.slots[(home + step) & mask];
-            if slot == 0 {
-                return;
-            }
-            if hash_in(slot) == hash {
-                let entry = self.arena.address(ref_in(slot));
-                prefetch(entry);
-                // It may reach onto the next line.
-                prefetch(entry.wrapping_add(32));
-                return;
-            }
-        }
+        let (first, second) = (self.slots[home], self.slots[(home + 1) & mask]);
+        let slot = if hash_in(first) == hash {
+            first
+        } else {
+            second
+        };
+        let entry = self.arena.address(ref_in(slot));
+        prefetch(entry);
+        // It may reach onto the next line.
+        prefetch(entry.wrapping_add(SMALL_ENTRY_BYTES - 1));
     }
 
     #[inline]
@@ -271,7 +286,7 @@ impl ByteTable {
         Head(self.arena.units(entry, 1)[0])
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self, entry: Ref) -> &[u8] {
         let units = self.arena.tail(entry);
         let head = Head(units[0]);
@@ -411,6 +426,7 @@ impl ByteTable {
             return Probe::Free(0);
         }
         let mask = self.slots.len() - 1;
+        let lengths = Head::lengths(key, namespace);
         let mut index = self.home(hash);
         loop {
             // Ends: at least a quarter of the slots is empty.
@@ -418,23 +434,23 @@ impl ByteTable {
             if slot == 0 {
                 return Probe::Free(index & mask);
             }
-            if hash_in(slot) == hash && self.is_of(ref_in(slot), key, namespace) {
+            if hash_in(slot) == hash && self.is_of(ref_in(slot), lengths, key, namespace) {
                 return Probe::Found(index & mask, ref_in(slot));
             }
             index += 1;
         }
     }
 
+    /// The entry is of this key and namespace; `lengths` are theirs ([`Head::lengths`]).
     #[inline]
-    fn is_of(&self, entry: Ref, key: &[u8], namespace: &[u8]) -> bool {
+    fn is_of(&self, entry: Ref, lengths: u64, key: &[u8], namespace: &[u8]) -> bool {
         let units = self.arena.tail(entry);
-        let head = Head(units[0]);
-        if head.key_bytes() != key.len() || head.namespace_bytes() != namespace.len() {
+        if units[0] & Head::LENGTHS != lengths {
             return false;
         }
         let bytes: &[u8] = cast_slice(&units[1..]);
         let (stored_key, rest) = bytes.split_at(key.len());
-        same(stored_key, key) && same(&rest[..namespace.len()], namespace)
+        same(stored_key, key) && (namespace.is_empty() || same(&rest[..namespace.len()], namespace))
     }
 
     #[inline]
@@ -587,6 +603,11 @@ const fn fits(needed: SizeClass, has: SizeClass) -> bool {
 /// costs more than comparing, and for an empty slice (which points nowhere) a masked load of its own costs 50 ns.
 #[inline]
 fn same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() == 8
+        && let (Some(left), Some(right)) = (left.first_chunk(), right.first_chunk())
+    {
+        return u64::from_ne_bytes(*left) == u64::from_ne_bytes(*right);
+    }
     let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
     let words = left.iter().zip(right);
     let rest = left_rest.iter().zip(right_rest);

@@ -1,10 +1,12 @@
-//! Keyed state of one subtask, in memory: one table per key group that the subtask owns.
+//! Keyed state of one subtask: one table per key group that the subtask owns.
 //!
-//! Owns: [`KeyedState`], [`KeyExtractor`]. A record's key hash, computed once by the partitioner of the keyed edge, gives
-//! the key group (its remainder) and the slot (other bits of it, mixed).
+//! Owns: [`KeyedState`], [`KeyExtractor`]: typed entries in memory, for operators whose state is one record per key; and in the
+//! modules behind it what user functions see: [`handles`] (typed states with Flink's names) over [`backend`] (named stores of
+//! bytes), and [`timers`]. A record's key hash, computed once by the partitioner of the keyed edge, gives the key group (its
+//! remainder) and the slot (other bits of it, mixed).
 //! Invariant: an entry is in the table of its key's key group, so a key group can be copied, dropped or moved alone; a key
 //! group that the subtask does not own is refused.
-//! Left out: snapshots, time to live, and state larger than memory (to come behind this border).
+//! Left out: snapshots, and state larger than memory (to come behind [`backend`]).
 
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -67,6 +67,9 @@ fn list_operations() -> impl Strategy<Value = Vec<((u64, bool), ListOp)>> {
     prop::collection::vec((place(), operation), 0..200)
 }
 
+/// Of a map, in the order in which keys were first put.
+type Entries = Vec<(u16, Vec<u8>)>;
+
 #[derive(Debug, Clone, Copy)]
 enum MapOp {
     Put(u16, usize),
@@ -123,8 +126,7 @@ proptest! {
     fn maps_do_what_maps_do(operations in map_operations()) {
         let mut backend = backend();
         let map = MapStateDescriptor::<u16, Vec<u8>>::new("map").register(&mut backend).expect("fresh");
-        // In the order in which keys were first put.
-        let mut model: HashMap<(u64, bool), Vec<(u16, Vec<u8>)>> = HashMap::new();
+        let mut model: HashMap<(u64, bool), Entries> = HashMap::new();
         for (place, operation) in operations {
             let expected = model.entry(place).or_default();
             with(&mut backend, place, 0, |access| match operation {
@@ -457,7 +459,7 @@ fn untouched_keys_go_with_the_accesses_of_others() {
     }
     assert_eq!(backend.len() as u64, KEYS * 5);
     let mut accesses = 0;
-    while backend.len() > 0 {
+    while !backend.is_empty() {
         accesses += 1;
         assert!(accesses <= KEYS, "{} entries left", backend.len());
         with(&mut backend, (KEYS, false), 50, |access| {
