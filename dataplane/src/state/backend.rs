@@ -613,7 +613,7 @@ impl HeapStore {
 
     fn sweep(&mut self, mut entries: usize, mut expired: impl FnMut(&[u8]) -> bool) {
         for _ in 0..SWEEP_SLOTS {
-            if entries == 0 {
+            if entries == 0 || self.sweep_group >= self.groups() {
                 return;
             }
             let table = self.swept(self.sweep_group);
