@@ -8,7 +8,7 @@ use ringflow_schemas::key_group::{hash_code_u64, spread};
 
 use super::*;
 use crate::operator::window::{TimeWindow, WindowResult};
-use crate::record::{EventTime, RecordRef};
+use crate::record::{EventTime, RecordRef, RowKind};
 use crate::state::value::{RecordOf, Stored};
 
 fn at(key: &u64) -> At<'_> {
@@ -389,6 +389,7 @@ fn records_are_kept_and_read_in_place() {
             bytes: &bytes,
             timestamp: EventTime(1_000),
             key_hash: 0,
+            kind: RowKind::Insert,
             origin_ns: 0,
         };
         let record = RecordOf::verified(record).expect("an event");

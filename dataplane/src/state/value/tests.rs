@@ -142,6 +142,7 @@ fn record(bytes: &[u8], timestamp: i64) -> RecordRef<'_> {
         bytes,
         timestamp: EventTime(timestamp),
         key_hash: 3,
+        kind: RowKind::Insert,
         origin_ns: 4,
     }
 }
