@@ -2,12 +2,14 @@
 
 use ringflow::nexmark::NexmarkConfig;
 
-use super::QUERIES;
 use super::support::nexmark_batch::{Query, first_events, lines};
 use super::support::nexmark_expected::Answers;
 use super::support::{fails, run_job};
 
 const EVENTS: u64 = 100_000;
+
+/// Every query that is a built-in job.
+const JOBS: [&str; 8] = ["q0", "q1", "q2", "q5", "q10", "q14", "q21", "q22"];
 
 /// Rows of a query over the first events, printed by two subtasks.
 fn rows_of(query: &str, flags: &[&str]) -> Vec<String> {
@@ -23,7 +25,7 @@ fn jobs_agree_with_duckdb_whatever_the_order_of_events() {
     let Some(answers) = Answers::of(NexmarkConfig::default(), EVENTS) else {
         return;
     };
-    for (query, _) in QUERIES {
+    for query in JOBS {
         for flags in [&[][..], &["--shuffle-ms", "4000"]] {
             let rows = answers
                 .check(query, &rows_of(query, flags))

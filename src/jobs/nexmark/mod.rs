@@ -5,27 +5,35 @@
 //! Invariant: rows print as the same JSON whichever sink they go to.
 //! Left out: the other queries (they need joins and state).
 
-use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use ringflow_dataplane::error::Result as DataResult;
-use ringflow_dataplane::runtime::clock::Clock;
-use ringflow_dataplane::runtime::context::PrepareContext;
-use ringflow_dataplane::source::pace::Pace;
-use ringflow_dataplane::source::{SourceFactory, SourceOutput, SourceProgress, SourceReader};
 
-use crate::api::data_stream::Source;
-use crate::nexmark::schema::{AuctionPrice, ConvertedBid, ConvertedBidArgs, Event, HotAuction};
-use crate::nexmark::{
-    EmissionOrder, EventWriter, NexmarkConfig, Numbers, event_time_ms, numbers, rows,
+use crate::nexmark::schema::{
+    AuctionPrice, CalculatedBid, ChannelBid, ConvertedBid, DirectoryBid, Event, FiledBid,
+    HotAuction,
 };
+use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
 
+use self::source::NexmarkSource;
+use self::stateless::{
+    calculate, channel_ids, convert_currency, directories, file_by_minute, select_auctions,
+};
+use self::windows::hot_items;
+
+mod calendar;
+mod source;
+mod stateless;
+mod windows;
+
 table_record!(Event);
+table_record!(CalculatedBid);
+table_record!(ChannelBid);
 table_record!(ConvertedBid);
+table_record!(DirectoryBid);
+table_record!(FiledBid);
 struct_record!(AuctionPrice);
 struct_record!(HotAuction);
 
@@ -40,6 +48,14 @@ pub enum Query {
     Q2,
     /// Hot items: auctions with most bids in the last 10 s, every 2 s.
     Q5,
+    /// Bids with the day and minute that they are filed under.
+    Q10,
+    /// Calculation: bids of a price range, part of the day, characters counted.
+    Q14,
+    /// Channel identifiers, by name or out of the url.
+    Q21,
+    /// Directories of urls.
+    Q22,
 }
 
 impl std::fmt::Display for Query {
@@ -226,6 +242,18 @@ impl NexmarkArgs {
             Query::Q2 => self.sink(select_auctions(bids), |row, line| {
                 rows::append_q2(&row, line)
             }),
+            Query::Q10 => self.sink(file_by_minute(bids), |row, line| {
+                rows::append_q10(row.view(), line)
+            }),
+            Query::Q14 => self.sink(calculate(bids), |row, line| {
+                rows::append_q14(row.view(), line)
+            }),
+            Query::Q21 => self.sink(channel_ids(bids), |row, line| {
+                rows::append_q21(row.view(), line)
+            }),
+            Query::Q22 => self.sink(directories(bids), |row, line| {
+                rows::append_q22(row.view(), line)
+            }),
             Query::Q5 => {
                 let order =
                     |row: Row<'_, HotAuction>| i64::try_from(row.bids()).unwrap_or(i64::MAX);
@@ -327,212 +355,4 @@ fn event_time(event: Row<'_, Event<'static>>) -> i64 {
     bid.or_else(|| event.body_as_auction().map(|auction| auction.date_time()))
         .or_else(|| event.body_as_person().map(|person| person.date_time()))
         .unwrap_or(EventTime::NONE.0)
-}
-
-/// q1: prices in another currency.
-fn convert_currency(bids: DataStream<Event<'static>>) -> DataStream<ConvertedBid<'static>> {
-    let convert = |event: Row<'_, Event<'static>>,
-                   out: &mut Collector<'_, ConvertedBid<'static>>| {
-        let Some(bid) = event.body_as_bid() else {
-            return;
-        };
-        out.collect_table(|builder| {
-            let extra = Some(builder.create_string(bid.extra()));
-            ConvertedBid::create(
-                builder,
-                &ConvertedBidArgs {
-                    auction: bid.auction(),
-                    bidder: bid.bidder(),
-                    price_milli: bid.price().saturating_mul(908),
-                    date_time: bid.date_time(),
-                    extra,
-                },
-            )
-        });
-    };
-    bids.flat_map(convert).name("currency")
-}
-
-/// q2: some auctions.
-fn select_auctions(bids: DataStream<Event<'static>>) -> DataStream<AuctionPrice> {
-    bids.filter(|event| {
-        event
-            .body_as_bid()
-            .is_some_and(|bid| bid.auction() % 123 == 0)
-    })
-    .name("selection")
-    .map(|event| {
-        event
-            .body_as_bid()
-            .map(|bid| AuctionPrice::new(bid.auction(), bid.price()))
-            .unwrap_or_default()
-    })
-    .name("auction and price")
-}
-
-/// q5: per window, the auctions with most bids.
-fn hot_items(bids: DataStream<Event<'static>>) -> DataStream<HotAuction> {
-    let (size, slide) = (Duration::from_secs(10), Duration::from_secs(2));
-    bids.key_by(|event| event.body_as_bid().map_or(0, |bid| bid.auction()))
-        .window(SlidingEventTimeWindows::of(size, slide))
-        .aggregate(Count)
-        .name("bids per auction")
-        // A window's counts all carry its last millisecond, so a tumbling window of one slide holds exactly them.
-        .key_by(|count| count.window().end())
-        .window(TumblingEventTimeWindows::of(slide))
-        .aggregate_then(
-            MostBids,
-            |end: &i64, hottest: Hottest, _window, out: &mut Collector<'_, HotAuction>| {
-                for auction in hottest.auctions {
-                    out.collect(HotAuction::new(
-                        auction,
-                        hottest.bids,
-                        end - hottest.size_ms,
-                        *end,
-                    ));
-                }
-            },
-        )
-        .name("hot auctions")
-}
-
-/// The auctions with the most bids so far, all of them when several have as many.
-#[derive(Debug, Clone, Default)]
-struct Hottest {
-    bids: u64,
-    auctions: Vec<u64>,
-    size_ms: i64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct MostBids;
-
-impl MostBids {
-    fn offer(hottest: &mut Hottest, bids: u64, auctions: &[u64]) {
-        if bids > hottest.bids {
-            hottest.bids = bids;
-            hottest.auctions.clear();
-        }
-        if bids == hottest.bids {
-            hottest.auctions.extend_from_slice(auctions);
-        }
-    }
-}
-
-impl AggregateFunction<WindowResult<u64, u64>> for MostBids {
-    type Accumulator = Hottest;
-    type Output = Hottest;
-
-    fn create_accumulator(&self) -> Hottest {
-        Hottest::default()
-    }
-
-    fn add(&self, count: Row<'_, WindowResult<u64, u64>>, hottest: &mut Hottest) {
-        hottest.size_ms = count.window().end() - count.window().start();
-        Self::offer(hottest, *count.value(), &[*count.key()]);
-    }
-
-    fn merge(&self, into: &mut Hottest, other: &Hottest) {
-        into.size_ms = into.size_ms.max(other.size_ms);
-        Self::offer(into, other.bids, &other.auctions);
-    }
-
-    fn result(&self, hottest: Hottest) -> Hottest {
-        hottest
-    }
-}
-
-/// The generator as a source: each subtask makes the events of every p-th position.
-#[derive(Debug, Clone, Copy)]
-struct NexmarkSource {
-    config: NexmarkConfig,
-    order: EmissionOrder,
-    total: u64,
-    rate: Option<u64>,
-}
-
-impl Source for NexmarkSource {
-    type Record = Event<'static>;
-
-    fn factory(&self) -> Arc<dyn SourceFactory> {
-        Arc::new(*self)
-    }
-}
-
-impl SourceFactory for NexmarkSource {
-    fn prepare(&self, context: &PrepareContext) -> DataResult<Box<dyn SourceReader>> {
-        Ok(Box::new(NexmarkReader {
-            source: *self,
-            writer: EventWriter::new(self.config),
-            numbers: numbers(context.subtask_index, context.parallelism, self.total),
-            pace: None,
-        }))
-    }
-
-    fn divides_itself(&self) -> bool {
-        true
-    }
-}
-
-struct NexmarkReader {
-    source: NexmarkSource,
-    writer: EventWriter,
-    /// Positions in the order of emission.
-    numbers: Numbers,
-    /// Set on the core: the schedule starts when the reader does.
-    pace: Option<Pace>,
-}
-
-impl SourceReader for NexmarkReader {
-    /// Events that are due and not made yet: how far a paced source is behind.
-    fn pending_records(&self) -> Option<u64> {
-        let (pace, rate) = (self.pace?, self.source.rate?);
-        let since_ns = Clock::system().now_ns().saturating_sub(pace.due_ns(0));
-        let due = u128::from(since_ns) * u128::from(rate) / 1_000_000_000;
-        let due = u64::try_from(due)
-            .unwrap_or(u64::MAX)
-            .min(self.source.total);
-        Some((due / self.numbers.parallelism()).saturating_sub(self.numbers.position()))
-    }
-
-    fn open(&mut self, _doorbell_fd: RawFd) -> DataResult<()> {
-        self.pace = Some(Pace::new(self.source.rate, Clock::system().now_ns()));
-        Ok(())
-    }
-
-    fn poll(
-        &mut self,
-        records_max: usize,
-        output: &mut SourceOutput<'_>,
-    ) -> DataResult<SourceProgress> {
-        let pace = self
-            .pace
-            .unwrap_or_else(|| Pace::new(None, output.now_ns()));
-        let (now_ns, wall_ns) = (output.now_ns(), output.wall_ns());
-        for emitted in 0..records_max {
-            let made = self.numbers.position();
-            let Some(position) = self.numbers.next() else {
-                return Ok(SourceProgress::Finished);
-            };
-            let due_ns = pace.due_ns(position);
-            let origin_ns = if pace.is_unlimited() {
-                // Without a schedule only the wait inside the job can be measured: once per poll is enough.
-                if emitted == 0 { wall_ns } else { 0 }
-            } else if due_ns > now_ns {
-                self.numbers.seek(made);
-                return Ok(SourceProgress::Idle {
-                    until_ns: Some(due_ns),
-                });
-            } else {
-                wall_ns - (now_ns - due_ns)
-            };
-            let number = self.source.order.number_at(position);
-            let time = EventTime(event_time_ms(&self.source.config, number));
-            output.emit(0, self.writer.write(number), time, origin_ns)?;
-            if output.is_blocked() {
-                break;
-            }
-        }
-        Ok(SourceProgress::More)
-    }
 }
