@@ -9,7 +9,9 @@ use super::support::{fails, run_job};
 const EVENTS: u64 = 100_000;
 
 /// Every query that is a built-in job.
-const JOBS: [&str; 8] = ["q0", "q1", "q2", "q5", "q10", "q14", "q21", "q22"];
+const JOBS: [&str; 11] = [
+    "q0", "q1", "q2", "q5", "q7", "q10", "q14", "q15", "q16", "q21", "q22",
+];
 
 /// Rows of a query over the first events, printed by two subtasks.
 fn rows_of(query: &str, flags: &[&str]) -> Vec<String> {

@@ -11,19 +11,21 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::nexmark::schema::{
-    AuctionPrice, CalculatedBid, ChannelBid, ConvertedBid, DirectoryBid, Event, FiledBid,
-    HotAuction,
+    AuctionPrice, BidFacts, CalculatedBid, ChannelBid, ChannelReport, ConvertedBid, DayReport,
+    DirectoryBid, Event, FiledBid, HighestBid, HotAuction,
 };
 use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
 
+use self::reports::{channel_report, daily_report};
 use self::source::NexmarkSource;
 use self::stateless::{
     calculate, channel_ids, convert_currency, directories, file_by_minute, select_auctions,
 };
-use self::windows::hot_items;
+use self::windows::{highest_bids, hot_items};
 
 mod calendar;
+mod reports;
 mod source;
 mod stateless;
 mod windows;
@@ -31,10 +33,14 @@ mod windows;
 table_record!(Event);
 table_record!(CalculatedBid);
 table_record!(ChannelBid);
+table_record!(ChannelReport);
 table_record!(ConvertedBid);
+table_record!(DayReport);
+table_record!(HighestBid);
 table_record!(DirectoryBid);
 table_record!(FiledBid);
 struct_record!(AuctionPrice);
+struct_record!(BidFacts);
 struct_record!(HotAuction);
 
 /// The queries.
@@ -48,10 +54,16 @@ pub enum Query {
     Q2,
     /// Hot items: auctions with most bids in the last 10 s, every 2 s.
     Q5,
+    /// The highest bids of each 10 s.
+    Q7,
     /// Bids with the day and minute that they are filed under.
     Q10,
     /// Calculation: bids of a price range, part of the day, characters counted.
     Q14,
+    /// Bids, bidders and auctions of each day, kept up to date.
+    Q15,
+    /// The same of each channel and day.
+    Q16,
     /// Channel identifiers, by name or out of the url.
     Q21,
     /// Directories of urls.
@@ -241,6 +253,15 @@ impl NexmarkArgs {
             }),
             Query::Q2 => self.sink(select_auctions(bids), |row, line| {
                 rows::append_q2(&row, line)
+            }),
+            Query::Q7 => self.sink(highest_bids(bids), |row, line| {
+                rows::append_q7(row.view(), line)
+            }),
+            Query::Q15 => self.sink(daily_report(bids), |row, line| {
+                rows::append_q15(row.kind(), row.view(), line)
+            }),
+            Query::Q16 => self.sink(channel_report(bids), |row, line| {
+                rows::append_q16(row.kind(), row.view(), line)
             }),
             Query::Q10 => self.sink(file_by_minute(bids), |row, line| {
                 rows::append_q10(row.view(), line)

@@ -1,10 +1,10 @@
 //! Queries over windows.
 //!
-//! Owns: q5. Invariant: rows are those of the public suite's SQL.
+//! Owns: q5, q7. Invariant: rows are those of the public suite's SQL.
 
 use std::time::Duration;
 
-use crate::nexmark::schema::{Event, HotAuction};
+use crate::nexmark::schema::{Event, HighestBid, HighestBidArgs, HotAuction};
 use crate::prelude::*;
 
 /// q5: per window, the auctions with most bids.
@@ -77,4 +77,142 @@ impl AggregateFunction<WindowResult<u64, u64>> for MostBids {
     fn result(&self, hottest: Hottest) -> Hottest {
         hottest
     }
+}
+
+/// The bids of the highest price so far, all of them when several are as high.
+#[derive(Debug, Clone, Default)]
+struct Highest {
+    price: u64,
+    bids: Vec<HighBid>,
+}
+
+/// A bid as q7 writes it, without its price: auction, bidder, time, filler.
+type HighBid = (u64, u64, i64, String);
+
+plain_value!(Highest { price, bids });
+
+impl Highest {
+    fn offer(&mut self, price: u64, bid: impl FnOnce() -> HighBid) {
+        if price > self.price || self.bids.is_empty() {
+            self.price = price;
+            self.bids.clear();
+        }
+        if price == self.price {
+            self.bids.push(bid());
+        }
+    }
+
+    fn collect(self, out: &mut Collector<'_, HighestBid<'static>>) {
+        for (auction, bidder, date_time, extra) in self.bids {
+            out.collect_table(|builder| {
+                let args = HighestBidArgs {
+                    auction,
+                    bidder,
+                    price: self.price,
+                    date_time,
+                    extra: Some(builder.create_string(&extra)),
+                };
+                HighestBid::create(builder, &args)
+            });
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct MaxPrice;
+
+impl MaxPrice {
+    fn merge_into(into: &mut Highest, other: &Highest) {
+        for bid in &other.bids {
+            into.offer(other.price, || bid.clone());
+        }
+    }
+}
+
+impl AggregateFunction<Event<'static>> for MaxPrice {
+    type Accumulator = Highest;
+    type Output = Highest;
+
+    fn create_accumulator(&self) -> Highest {
+        Highest::default()
+    }
+
+    fn add(&self, event: Row<'_, Event<'static>>, highest: &mut Highest) {
+        if let Some(bid) = event.body_as_bid() {
+            highest.offer(bid.price(), || {
+                (
+                    bid.auction(),
+                    bid.bidder(),
+                    bid.date_time(),
+                    bid.extra().to_owned(),
+                )
+            });
+        }
+    }
+
+    fn merge(&self, into: &mut Highest, other: &Highest) {
+        Self::merge_into(into, other);
+    }
+
+    fn result(&self, highest: Highest) -> Highest {
+        highest
+    }
+}
+
+impl AggregateFunction<HighestBid<'static>> for MaxPrice {
+    type Accumulator = Highest;
+    type Output = Highest;
+
+    fn create_accumulator(&self) -> Highest {
+        Highest::default()
+    }
+
+    fn add(&self, bid: Row<'_, HighestBid<'static>>, highest: &mut Highest) {
+        highest.offer(bid.price(), || {
+            (
+                bid.auction(),
+                bid.bidder(),
+                bid.date_time(),
+                bid.extra().to_owned(),
+            )
+        });
+    }
+
+    fn merge(&self, into: &mut Highest, other: &Highest) {
+        Self::merge_into(into, other);
+    }
+
+    fn result(&self, highest: Highest) -> Highest {
+        highest
+    }
+}
+
+/// q7: the highest bids of each ten seconds. First among the bids of each few auctions, wherever those are counted, then among
+/// what comes of that.
+pub(super) fn highest_bids(bids: DataStream<Event<'static>>) -> DataStream<HighestBid<'static>> {
+    let size = Duration::from_secs(10);
+    bids.key_by(|event| event.body_as_bid().map_or(0, |bid| bid.auction() % 64))
+        .window(TumblingEventTimeWindows::of(size))
+        .aggregate_then(
+            MaxPrice,
+            |_key: &u64,
+             highest: Highest,
+             _window,
+             out: &mut Collector<'_, HighestBid<'static>>| {
+                highest.collect(out);
+            },
+        )
+        .name("highest bids of some auctions")
+        .key_by(|bid| bid.date_time().div_euclid(10_000))
+        .window(TumblingEventTimeWindows::of(size))
+        .aggregate_then(
+            MaxPrice,
+            |_key: &i64,
+             highest: Highest,
+             _window,
+             out: &mut Collector<'_, HighestBid<'static>>| {
+                highest.collect(out);
+            },
+        )
+        .name("highest bids")
 }
