@@ -3,6 +3,7 @@
 pub use crate::api::connected_streams::ConnectedStreams;
 pub use crate::api::data_stream::DataStream;
 pub use crate::api::environment::StreamExecutionEnvironment;
+pub use crate::api::generator::DataGeneratorSource;
 pub use crate::api::kafka::{KafkaSink, KafkaSource, OnBadRecord, StartingOffsets};
 pub use crate::api::keyed_stream::KeyedStream;
 pub use crate::api::sequence::{Number, SequenceSource};

@@ -8,6 +8,7 @@
 pub mod connected_streams;
 pub mod data_stream;
 pub mod environment;
+pub mod generator;
 pub mod graph;
 pub mod kafka;
 pub mod key;

@@ -2,17 +2,13 @@
 //!
 //! Owns: [`SequenceSource`] of [`Number`]. Invariant: subtask i of p gives every p-th number, from i on.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use ringflow_dataplane::error::Result as DataResult;
 use ringflow_dataplane::record::{EventTime, StructRecord};
-use ringflow_dataplane::runtime::clock::Clock;
-use ringflow_dataplane::runtime::context::PrepareContext;
-use ringflow_dataplane::source::pace::Pace;
-use ringflow_dataplane::source::{SourceFactory, SourceOutput, SourceProgress, SourceReader};
+use ringflow_dataplane::source::SourceFactory;
 
 use crate::api::data_stream::Source;
+use crate::api::generator::{Making, Numbered};
 
 /// One number: 8 bytes, little endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,76 +61,15 @@ impl SequenceSource {
 
 impl Source for SequenceSource {
     type Record = Number;
+
     fn factory(&self) -> Arc<dyn SourceFactory> {
-        Arc::new(*self)
-    }
-}
-
-impl SourceFactory for SequenceSource {
-    fn prepare(&self, context: &PrepareContext) -> DataResult<Box<dyn SourceReader>> {
-        let (next, step) = (
-            u64::from(context.subtask_index),
-            u64::from(context.parallelism),
-        );
-        Ok(Box::new(Sequence {
-            next,
-            step,
-            end: self.count,
+        Arc::new(Numbered {
+            count: self.count,
             rate: self.rate,
-            pace: None,
-        }))
-    }
-
-    fn divides_itself(&self) -> bool {
-        true
-    }
-}
-
-struct Sequence {
-    next: u64,
-    step: u64,
-    end: u64,
-    rate: Option<u64>,
-    /// Set on the core: the schedule starts when the reader does.
-    pace: Option<Pace>,
-}
-
-impl SourceReader for Sequence {
-    fn open(&mut self, _doorbell_fd: RawFd) -> DataResult<()> {
-        self.pace = Some(Pace::new(self.rate, Clock::system().now_ns()));
-        Ok(())
-    }
-
-    fn poll(
-        &mut self,
-        records_max: usize,
-        output: &mut SourceOutput<'_>,
-    ) -> DataResult<SourceProgress> {
-        let (now_ns, wall_ns) = (output.now_ns(), output.wall_ns());
-        let pace = self.pace.unwrap_or_else(|| Pace::new(None, now_ns));
-        for emitted in 0..records_max {
-            if self.next >= self.end {
-                return Ok(SourceProgress::Finished);
-            }
-            if output.is_blocked() {
-                break;
-            }
-            let due_ns = pace.due_ns(self.next);
-            let origin_ns = if pace.is_unlimited() {
-                // There is no schedule to be late for: one sample per poll shows the wait inside the job.
-                if emitted == 0 { wall_ns } else { 0 }
-            } else if due_ns > now_ns {
-                return Ok(SourceProgress::Idle {
-                    until_ns: Some(due_ns),
-                });
-            } else {
-                wall_ns - (now_ns - due_ns)
-            };
-            let number = Number::new(self.next);
-            let time = EventTime(i64::try_from(self.next).unwrap_or(i64::MAX));
-            output.emit(0, number.as_bytes(), time, origin_ns)?;
-            self.next = self.next.saturating_add(self.step);
-        }
-        Ok(SourceProgress::More)
+            make: Arc::new(|number, making: &mut Making| {
+                making.plain(Number::new(number).as_bytes());
+                EventTime(i64::try_from(number).unwrap_or(i64::MAX))
+            }),
+        })
     }
 }

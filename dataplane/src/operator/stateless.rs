@@ -123,9 +123,9 @@ impl<'a, O: Record> Collector<'a, O> {
 
     /// Emits a table record that `write` builds.
     #[inline]
-    pub fn collect_table<T>(
+    pub fn collect_table(
         &mut self,
-        write: impl FnOnce(&mut FlatBufferBuilder<'static>) -> WIPOffset<T>,
+        write: impl FnOnce(&mut FlatBufferBuilder<'static>) -> WIPOffset<O::View<'static>>,
     ) {
         let builder = &mut self.scratch.builder;
         builder.reset();
