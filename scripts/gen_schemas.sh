@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 want="flatc version 25.12.19"
 # Schema -> folder of its generated code. control.fbs includes job_graph.fbs: --gen-all puts both namespaces into one file
 # that refers to itself only.
-places="exchange:schemas/src/generated control:schemas/src/generated nexmark:src/nexmark/generated bench:src/jobs/generated"
+places="schemas/fbs/exchange:schemas/src/generated schemas/fbs/control:schemas/src/generated
+schemas/fbs/nexmark:src/nexmark/generated schemas/fbs/bench:src/jobs/generated examples/trips/schemas/trips:examples/trips/src"
 
 flatc_bin() {
   if command -v flatc >/dev/null && [ "$(flatc --version)" = "$want" ]; then command -v flatc; return; fi
@@ -24,7 +25,7 @@ generate() { # generate ROOT
   local place
   for place in $places; do
     mkdir -p "$1/${place#*:}"
-    "$flatc" --rust --gen-all -o "$1/${place#*:}" "schemas/fbs/${place%%:*}.fbs"
+    "$flatc" --rust --gen-all -o "$1/${place#*:}" "${place%%:*}.fbs"
   done
 }
 
@@ -35,8 +36,9 @@ if [ "${1:-}" = "--check" ]; then
   trap 'rm -rf "$scratch"' EXIT
   generate "$scratch"
   for place in $places; do
-    file="${place#*:}/${place%%:*}_generated.rs"
-    diff "$file" "$scratch/$file" || { echo "gen_schemas: $file is not what flatc makes of schemas/fbs; run scripts/gen_schemas.sh" >&2; exit 1; }
+    schema=${place%%:*}
+    file="${place#*:}/${schema##*/}_generated.rs"
+    diff "$file" "$scratch/$file" || { echo "gen_schemas: $file is not what flatc makes of $schema.fbs; run scripts/gen_schemas.sh" >&2; exit 1; }
   done
   echo "gen_schemas: generated code is up to date"
 else
