@@ -10,6 +10,7 @@ use trips::{Trip, TripArgs, ZoneFares};
 
 // What flatc made of schemas/trips.fbs. Its code has its own style.
 #[path = "trips_generated.rs"]
+#[rustfmt::skip]
 #[allow(
     warnings,
     clippy::all,

@@ -2,389 +2,366 @@
 // @generated
 extern crate alloc;
 
+
 #[allow(unused_imports, dead_code)]
 pub mod trips {
 
-    // struct ZoneFares, aligned to 8
-    #[repr(transparent)]
-    #[derive(Clone, Copy, PartialEq)]
-    pub struct ZoneFares(pub [u8; 32]);
-    impl Default for ZoneFares {
-        fn default() -> Self {
-            Self([0; 32])
-        }
+
+// struct ZoneFares, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct ZoneFares(pub [u8; 32]);
+impl Default for ZoneFares { 
+  fn default() -> Self { 
+    Self([0; 32])
+  }
+}
+impl ::core::fmt::Debug for ZoneFares {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("ZoneFares")
+      .field("zone", &self.zone())
+      .field("trips", &self.trips())
+      .field("fare_cents", &self.fare_cents())
+      .field("window_end", &self.window_end())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for ZoneFares {}
+impl<'a> ::flatbuffers::Follow<'a> for ZoneFares {
+  type Inner = &'a ZoneFares;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a ZoneFares>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a ZoneFares {
+  type Inner = &'a ZoneFares;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<ZoneFares>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for ZoneFares {
+    type Output = ZoneFares;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const ZoneFares as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
     }
-    impl ::core::fmt::Debug for ZoneFares {
-        fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
-            f.debug_struct("ZoneFares")
-                .field("zone", &self.zone())
-                .field("trips", &self.trips())
-                .field("fare_cents", &self.fare_cents())
-                .field("window_end", &self.window_end())
-                .finish()
-        }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
     }
+}
 
-    impl ::flatbuffers::SimpleToVerifyInSlice for ZoneFares {}
-    impl<'a> ::flatbuffers::Follow<'a> for ZoneFares {
-        type Inner = &'a ZoneFares;
-        #[inline]
-        unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-            unsafe { <&'a ZoneFares>::follow(buf, loc) }
-        }
+impl<'a> ::flatbuffers::Verifiable for ZoneFares {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> ZoneFares {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    zone: u64,
+    trips: u64,
+    fare_cents: u64,
+    window_end: i64,
+  ) -> Self {
+    let mut s = Self([0; 32]);
+    s.set_zone(zone);
+    s.set_trips(trips);
+    s.set_fare_cents(fare_cents);
+    s.set_window_end(window_end);
+    s
+  }
+
+  pub fn zone(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_zone(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
     }
-    impl<'a> ::flatbuffers::Follow<'a> for &'a ZoneFares {
-        type Inner = &'a ZoneFares;
-        #[inline]
-        unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-            unsafe { ::flatbuffers::follow_cast_ref::<ZoneFares>(buf, loc) }
-        }
+  }
+
+  pub fn trips(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_trips(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
     }
-    impl<'b> ::flatbuffers::Push for ZoneFares {
-        type Output = ZoneFares;
-        #[inline]
-        unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-            let src = unsafe {
-                ::core::slice::from_raw_parts(
-                    self as *const ZoneFares as *const u8,
-                    <Self as ::flatbuffers::Push>::size(),
-                )
-            };
-            dst.copy_from_slice(src);
-        }
-        #[inline]
-        fn alignment() -> ::flatbuffers::PushAlignment {
-            ::flatbuffers::PushAlignment::new(8)
-        }
+  }
+
+  pub fn fare_cents(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_fare_cents(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
     }
+  }
 
-    impl<'a> ::flatbuffers::Verifiable for ZoneFares {
-        #[inline]
-        fn run_verifier(
-            v: &mut ::flatbuffers::Verifier,
-            pos: usize,
-        ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-            v.in_buffer::<Self>(pos)
-        }
+  pub fn window_end(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_window_end(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
     }
+  }
 
-    impl<'a> ZoneFares {
-        #[allow(clippy::too_many_arguments)]
-        pub fn new(zone: u64, trips: u64, fare_cents: u64, window_end: i64) -> Self {
-            let mut s = Self([0; 32]);
-            s.set_zone(zone);
-            s.set_trips(trips);
-            s.set_fare_cents(fare_cents);
-            s.set_window_end(window_end);
-            s
-        }
+}
 
-        pub fn zone(&self) -> u64 {
-            let mut mem =
-                ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    self.0[0..].as_ptr(),
-                    mem.as_mut_ptr() as *mut u8,
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-                mem.assume_init()
-            })
-        }
+pub enum TripOffset {}
+#[derive(Copy, Clone, PartialEq)]
 
-        pub fn set_zone(&mut self, x: u64) {
-            let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    &x_le as *const _ as *const u8,
-                    self.0[0..].as_mut_ptr(),
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-            }
-        }
+pub struct Trip<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
 
-        pub fn trips(&self) -> u64 {
-            let mut mem =
-                ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    self.0[8..].as_ptr(),
-                    mem.as_mut_ptr() as *mut u8,
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-                mem.assume_init()
-            })
-        }
+impl<'a> ::flatbuffers::Follow<'a> for Trip<'a> {
+  type Inner = Trip<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
 
-        pub fn set_trips(&mut self, x: u64) {
-            let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    &x_le as *const _ as *const u8,
-                    self.0[8..].as_mut_ptr(),
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-            }
-        }
+impl<'a> Trip<'a> {
+  pub const VT_DRIVER: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ZONE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_FARE_CENTS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DISTANCE_M: ::flatbuffers::VOffsetT = 10;
+  pub const VT_ENDED_AT: ::flatbuffers::VOffsetT = 12;
 
-        pub fn fare_cents(&self) -> u64 {
-            let mut mem =
-                ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    self.0[16..].as_ptr(),
-                    mem.as_mut_ptr() as *mut u8,
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-                mem.assume_init()
-            })
-        }
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Trip { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TripArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Trip<'bldr>> {
+    let mut builder = TripBuilder::new(_fbb);
+    builder.add_ended_at(args.ended_at);
+    builder.add_distance_m(args.distance_m);
+    builder.add_fare_cents(args.fare_cents);
+    builder.add_zone(args.zone);
+    if let Some(x) = args.driver { builder.add_driver(x); }
+    builder.finish()
+  }
 
-        pub fn set_fare_cents(&mut self, x: u64) {
-            let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    &x_le as *const _ as *const u8,
-                    self.0[16..].as_mut_ptr(),
-                    ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-            }
-        }
 
-        pub fn window_end(&self) -> i64 {
-            let mut mem =
-                ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            ::flatbuffers::EndianScalar::from_little_endian(unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    self.0[24..].as_ptr(),
-                    mem.as_mut_ptr() as *mut u8,
-                    ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-                mem.assume_init()
-            })
-        }
+  #[inline]
+  pub fn driver(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Trip::VT_DRIVER, None).unwrap()}
+  }
+  #[inline]
+  pub fn zone(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Trip::VT_ZONE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn fare_cents(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Trip::VT_FARE_CENTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn distance_m(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Trip::VT_DISTANCE_M, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ended_at(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(Trip::VT_ENDED_AT, Some(0)).unwrap()}
+  }
+}
 
-        pub fn set_window_end(&mut self, x: i64) {
-            let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
-            // Safety:
-            // Created from a valid Table for this object
-            // Which contains a valid value in this slot
-            unsafe {
-                ::core::ptr::copy_nonoverlapping(
-                    &x_le as *const _ as *const u8,
-                    self.0[24..].as_mut_ptr(),
-                    ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
-                );
-            }
-        }
+impl ::flatbuffers::Verifiable for Trip<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("driver", Self::VT_DRIVER, true)?
+     .visit_field::<u32>("zone", Self::VT_ZONE, false)?
+     .visit_field::<u64>("fare_cents", Self::VT_FARE_CENTS, false)?
+     .visit_field::<u64>("distance_m", Self::VT_DISTANCE_M, false)?
+     .visit_field::<i64>("ended_at", Self::VT_ENDED_AT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TripArgs<'a> {
+    pub driver: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub zone: u32,
+    pub fare_cents: u64,
+    pub distance_m: u64,
+    pub ended_at: i64,
+}
+impl<'a> Default for TripArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TripArgs {
+      driver: None, // required field
+      zone: 0,
+      fare_cents: 0,
+      distance_m: 0,
+      ended_at: 0,
     }
+  }
+}
 
-    pub enum TripOffset {}
-    #[derive(Copy, Clone, PartialEq)]
+pub struct TripBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TripBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_driver(&mut self, driver: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Trip::VT_DRIVER, driver);
+  }
+  #[inline]
+  pub fn add_zone(&mut self, zone: u32) {
+    self.fbb_.push_slot::<u32>(Trip::VT_ZONE, zone, 0);
+  }
+  #[inline]
+  pub fn add_fare_cents(&mut self, fare_cents: u64) {
+    self.fbb_.push_slot::<u64>(Trip::VT_FARE_CENTS, fare_cents, 0);
+  }
+  #[inline]
+  pub fn add_distance_m(&mut self, distance_m: u64) {
+    self.fbb_.push_slot::<u64>(Trip::VT_DISTANCE_M, distance_m, 0);
+  }
+  #[inline]
+  pub fn add_ended_at(&mut self, ended_at: i64) {
+    self.fbb_.push_slot::<i64>(Trip::VT_ENDED_AT, ended_at, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TripBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TripBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Trip<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Trip::VT_DRIVER,"driver");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
 
-    pub struct Trip<'a> {
-        pub _tab: ::flatbuffers::Table<'a>,
-    }
+impl ::core::fmt::Debug for Trip<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Trip");
+      ds.field("driver", &self.driver());
+      ds.field("zone", &self.zone());
+      ds.field("fare_cents", &self.fare_cents());
+      ds.field("distance_m", &self.distance_m());
+      ds.field("ended_at", &self.ended_at());
+      ds.finish()
+  }
+}
+}  // pub mod trips
 
-    impl<'a> ::flatbuffers::Follow<'a> for Trip<'a> {
-        type Inner = Trip<'a>;
-        #[inline]
-        unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-            Self {
-                _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
-            }
-        }
-    }
-
-    impl<'a> Trip<'a> {
-        pub const VT_DRIVER: ::flatbuffers::VOffsetT = 4;
-        pub const VT_ZONE: ::flatbuffers::VOffsetT = 6;
-        pub const VT_FARE_CENTS: ::flatbuffers::VOffsetT = 8;
-        pub const VT_DISTANCE_M: ::flatbuffers::VOffsetT = 10;
-        pub const VT_ENDED_AT: ::flatbuffers::VOffsetT = 12;
-
-        #[inline]
-        pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-            Trip { _tab: table }
-        }
-        #[allow(unused_mut)]
-        pub fn create<
-            'bldr: 'args,
-            'args: 'mut_bldr,
-            'mut_bldr,
-            A: ::flatbuffers::Allocator + 'bldr,
-        >(
-            _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-            args: &'args TripArgs<'args>,
-        ) -> ::flatbuffers::WIPOffset<Trip<'bldr>> {
-            let mut builder = TripBuilder::new(_fbb);
-            builder.add_ended_at(args.ended_at);
-            builder.add_distance_m(args.distance_m);
-            builder.add_fare_cents(args.fare_cents);
-            builder.add_zone(args.zone);
-            if let Some(x) = args.driver {
-                builder.add_driver(x);
-            }
-            builder.finish()
-        }
-
-        #[inline]
-        pub fn driver(&self) -> &'a str {
-            // Safety:
-            // Created from valid Table for this object
-            // which contains a valid value in this slot
-            unsafe {
-                self._tab
-                    .get::<::flatbuffers::ForwardsUOffset<&str>>(Trip::VT_DRIVER, None)
-                    .unwrap()
-            }
-        }
-        #[inline]
-        pub fn zone(&self) -> u32 {
-            // Safety:
-            // Created from valid Table for this object
-            // which contains a valid value in this slot
-            unsafe { self._tab.get::<u32>(Trip::VT_ZONE, Some(0)).unwrap() }
-        }
-        #[inline]
-        pub fn fare_cents(&self) -> u64 {
-            // Safety:
-            // Created from valid Table for this object
-            // which contains a valid value in this slot
-            unsafe { self._tab.get::<u64>(Trip::VT_FARE_CENTS, Some(0)).unwrap() }
-        }
-        #[inline]
-        pub fn distance_m(&self) -> u64 {
-            // Safety:
-            // Created from valid Table for this object
-            // which contains a valid value in this slot
-            unsafe { self._tab.get::<u64>(Trip::VT_DISTANCE_M, Some(0)).unwrap() }
-        }
-        #[inline]
-        pub fn ended_at(&self) -> i64 {
-            // Safety:
-            // Created from valid Table for this object
-            // which contains a valid value in this slot
-            unsafe { self._tab.get::<i64>(Trip::VT_ENDED_AT, Some(0)).unwrap() }
-        }
-    }
-
-    impl ::flatbuffers::Verifiable for Trip<'_> {
-        #[inline]
-        fn run_verifier(
-            v: &mut ::flatbuffers::Verifier,
-            pos: usize,
-        ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-            v.visit_table(pos)?
-                .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                    "driver",
-                    Self::VT_DRIVER,
-                    true,
-                )?
-                .visit_field::<u32>("zone", Self::VT_ZONE, false)?
-                .visit_field::<u64>("fare_cents", Self::VT_FARE_CENTS, false)?
-                .visit_field::<u64>("distance_m", Self::VT_DISTANCE_M, false)?
-                .visit_field::<i64>("ended_at", Self::VT_ENDED_AT, false)?
-                .finish();
-            Ok(())
-        }
-    }
-    pub struct TripArgs<'a> {
-        pub driver: Option<::flatbuffers::WIPOffset<&'a str>>,
-        pub zone: u32,
-        pub fare_cents: u64,
-        pub distance_m: u64,
-        pub ended_at: i64,
-    }
-    impl<'a> Default for TripArgs<'a> {
-        #[inline]
-        fn default() -> Self {
-            TripArgs {
-                driver: None, // required field
-                zone: 0,
-                fare_cents: 0,
-                distance_m: 0,
-                ended_at: 0,
-            }
-        }
-    }
-
-    pub struct TripBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-        fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-        start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-    }
-    impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TripBuilder<'a, 'b, A> {
-        #[inline]
-        pub fn add_driver(&mut self, driver: ::flatbuffers::WIPOffset<&'b str>) {
-            self.fbb_
-                .push_slot_always::<::flatbuffers::WIPOffset<_>>(Trip::VT_DRIVER, driver);
-        }
-        #[inline]
-        pub fn add_zone(&mut self, zone: u32) {
-            self.fbb_.push_slot::<u32>(Trip::VT_ZONE, zone, 0);
-        }
-        #[inline]
-        pub fn add_fare_cents(&mut self, fare_cents: u64) {
-            self.fbb_
-                .push_slot::<u64>(Trip::VT_FARE_CENTS, fare_cents, 0);
-        }
-        #[inline]
-        pub fn add_distance_m(&mut self, distance_m: u64) {
-            self.fbb_
-                .push_slot::<u64>(Trip::VT_DISTANCE_M, distance_m, 0);
-        }
-        #[inline]
-        pub fn add_ended_at(&mut self, ended_at: i64) {
-            self.fbb_.push_slot::<i64>(Trip::VT_ENDED_AT, ended_at, 0);
-        }
-        #[inline]
-        pub fn new(
-            _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-        ) -> TripBuilder<'a, 'b, A> {
-            let start = _fbb.start_table();
-            TripBuilder {
-                fbb_: _fbb,
-                start_: start,
-            }
-        }
-        #[inline]
-        pub fn finish(self) -> ::flatbuffers::WIPOffset<Trip<'a>> {
-            let o = self.fbb_.end_table(self.start_);
-            self.fbb_.required(o, Trip::VT_DRIVER, "driver");
-            ::flatbuffers::WIPOffset::new(o.value())
-        }
-    }
-
-    impl ::core::fmt::Debug for Trip<'_> {
-        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            let mut ds = f.debug_struct("Trip");
-            ds.field("driver", &self.driver());
-            ds.field("zone", &self.zone());
-            ds.field("fare_cents", &self.fare_cents());
-            ds.field("distance_m", &self.distance_m());
-            ds.field("ended_at", &self.ended_at());
-            ds.finish()
-        }
-    }
-} // pub mod trips
