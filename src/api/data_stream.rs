@@ -27,6 +27,7 @@ use ringflow_schemas::key_group::spread;
 use crate::api::connected_streams::ConnectedStreams;
 use crate::api::environment::StreamExecutionEnvironment;
 use crate::api::graph::{Discover, Edge, Node};
+use crate::api::joined_streams::JoinedStreams;
 use crate::api::key::Key;
 use crate::api::keyed_stream::KeyedStream;
 
@@ -230,6 +231,12 @@ impl<R: Record> DataStream<R> {
     #[must_use]
     pub fn connect<S: Record>(self, other: DataStream<S>) -> ConnectedStreams<R, S> {
         ConnectedStreams::new(self, other)
+    }
+
+    /// Joins this stream, the left side, with another one: name their keys next.
+    #[must_use]
+    pub fn join<S: Record>(self, other: DataStream<S>) -> JoinedStreams<R, S> {
+        JoinedStreams::new(self, other)
     }
 
     /// What the last operator sends to the side output `tag`.

@@ -40,6 +40,11 @@ where
         }
     }
 
+    /// The stream, and what reads its key.
+    pub(crate) fn into_parts(self) -> (DataStream<R>, KF) {
+        (self.stream, self.key)
+    }
+
     /// Combines each record with what came of the earlier ones of its key: the first goes on as it is, later ones as
     /// `reduce(before, record)`, each with its own event time. What `reduce` returns must have the same key.
     ///

@@ -3,13 +3,14 @@
 //! Owns: the types that a job's `main` uses. A program only describes: each call adds a node or an edge to the graph
 //! ([`graph`]); `execute` sends it away ([`environment`]).
 //! Invariant: user code never names a lifetime; a closure's argument is a [`crate::prelude::Row`] over the record's bytes.
-//! Left out: state, timers, joins (to come).
+//! Left out: state, timers (to come).
 
 pub mod connected_streams;
 pub mod data_stream;
 pub mod environment;
 pub mod generator;
 pub mod graph;
+pub mod joined_streams;
 pub mod kafka;
 pub mod key;
 pub mod keyed_stream;

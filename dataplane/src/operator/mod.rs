@@ -19,9 +19,13 @@ pub mod chain;
 pub mod co;
 pub mod keyed;
 pub mod process;
+pub mod join;
+mod keyed_parts;
 pub mod reduce;
 pub mod side_output;
 pub mod stateless;
+#[cfg(test)]
+mod testing;
 pub mod window;
 
 /// Whether a piece of resumable work is complete.

@@ -393,6 +393,16 @@ impl KeyedStateBackend {
         table!(self, id, at, Lists).for_each(at, visit)
     }
 
+    /// Calls `visit` with each element, in order, and takes out those for which it says so.
+    pub(crate) fn list_visit(
+        &mut self,
+        id: StoreId,
+        at: At<'_>,
+        visit: impl FnMut(&mut [u8]) -> Result<Visit>,
+    ) -> Result<()> {
+        table!(self, id, at, Lists).visit(at, visit)
+    }
+
     /// Takes elements from the front while `goes` says so.
     pub(crate) fn list_drop_while(
         &mut self,

@@ -27,11 +27,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::record::{Record, Row};
 use crate::state::backend::{At, KeyedStateBackend, StateKind, StoreDescriptor, StoreId};
 use crate::state::byte_table::Change;
 use crate::state::map_table::Visit;
 use crate::state::ttl::{STAMP_BYTES, Ttl};
-use crate::state::value::{Corrupt, PlainValue, StateValue, decode_whole};
+use crate::state::value::{Corrupt, PlainValue, StateValue, Stored, decode_whole};
 
 pub use crate::state::ttl::{StateTtlConfig, StateVisibility, UpdateType};
 
@@ -339,6 +340,23 @@ impl<T: StateValue> ValueState<T> {
     }
 }
 
+impl<T: StateValue> ValueState<T> {
+    /// Looks the current key's value up once and lets `change` say what becomes of it; what `change` appends is the new one, and
+    /// must be what `T` writes.
+    #[inline]
+    pub(crate) fn change(
+        &self,
+        access: &mut KeyedAccess<'_>,
+        change: impl FnOnce(Option<T::View<'_>>, &mut Vec<u8>) -> Result<Change>,
+    ) -> Result<()> {
+        self.store.change_value(access, |old, fresh| {
+            // SAFETY: what is left of a stored value behind its stamp; `T::write` or a `change` wrote it, as in `Store::view`.
+            let old = old.map(|old| unsafe { T::view_trusted(old) }).transpose()?;
+            change(old, fresh)
+        })
+    }
+}
+
 impl<T: PlainValue> ValueState<T> {
     /// Makes a new value of the old one; `None` is none.
     ///
@@ -477,6 +495,38 @@ impl<T: StateValue> ListState<T> {
         store.clean_up(access)?;
         let hidden = |stored: &[u8]| store.hides(stored, now_ms);
         access.backend.list_drop_while(store.id, at, hidden)
+    }
+}
+
+impl<R: Record> ListState<Stored<R>> {
+    /// Calls `visit` with each record, in order, and its note, which it may change; takes out those for which it says so.
+    ///
+    /// # Errors
+    /// As [`ListState::for_each`].
+    pub(crate) fn visit(
+        &self,
+        access: &mut KeyedAccess<'_>,
+        mut visit: impl FnMut(Row<'_, R>, &mut u32) -> Result<Visit>,
+    ) -> Result<()> {
+        self.store.clean_up(access)?;
+        let (store, at, now_ms) = (self.store, access.at, access.now_ms);
+        let stamp = if store.ttl.is_some() { STAMP_BYTES } else { 0 };
+        access.backend.list_visit(store.id, at, |stored| {
+            if let Some(ttl) = &store.ttl {
+                if ttl.hides(stored, now_ms) {
+                    return Ok(Visit::Remove);
+                }
+                ttl.on_read(stored, now_ms);
+            }
+            let place = stamp + Stored::<R>::NOTE;
+            let note = stored.get(place..).and_then(<[u8]>::first_chunk);
+            let mut noted = note.map_or(0, |note| u32::from_le_bytes(*note));
+            let verdict = visit(store.view::<Stored<R>>(stored)?, &mut noted)?;
+            if let Some(note) = stored.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+                *note = noted.to_le_bytes();
+            }
+            Ok(verdict)
+        })
     }
 }
 

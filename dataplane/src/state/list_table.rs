@@ -5,7 +5,8 @@
 //!  segment (same arena)  | next segment, class | units in use | element | element | ...
 //!  element               | bytes (8) | the bytes, 8-aligned |
 //! ```
-//! Owns: [`ListTable`]. Invariant: appending and taking from the front cost O(1); a list without elements has no entry.
+//! Owns: [`ListTable`]. Invariant: appending and taking from the front cost O(1); a list without elements has no entry, and no
+//! segment but the only one is without elements.
 //! Left out: access by position.
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::state::arena::{Ref, SizeClass, UNIT_BYTES, class_of, units_of};
 use crate::state::backend::At;
 use crate::state::byte_table::{ByteTable, EntryError, VALUE_BYTES_MAX, hash_in_namespace};
+use crate::state::map_table::Visit;
 
 /// Units before the first element of a segment.
 const SEGMENT_HEAD_UNITS: usize = 2;
@@ -170,6 +172,89 @@ impl ListTable {
         Ok(())
     }
 
+    /// Calls `visit` with each element, in the order they were appended, and takes out those for which it says so.
+    ///
+    /// Cost: behind an element that goes, the rest of its segment (4 KiB, or one element) moves.
+    pub(crate) fn visit(
+        &mut self,
+        at: At<'_>,
+        mut visit: impl FnMut(&mut [u8]) -> Result<Visit>,
+    ) -> Result<()> {
+        let hash = hash_in_namespace(at.key_hash, at.namespace);
+        let Some(entry) = self.lists.find(hash, at.key, at.namespace) else {
+            return Ok(());
+        };
+        let before = Chain::read(self.lists.value(entry));
+        let (mut chain, mut result, mut stopped) = (before, Ok(()), false);
+        let (mut previous, mut segment, mut start) = (0, chain.first, chain.offset());
+        while segment != 0 && !stopped {
+            let (next, _, used) = self.segment(segment);
+            let units = self.lists.arena_mut().units_mut(segment, used);
+            let (mut from, mut to) = (start, start);
+            while from < used {
+                if stopped {
+                    units.copy_within(from..used, to);
+                    to += used - from;
+                    break;
+                }
+                let bytes = element_bytes(units[from]);
+                let end = from + 1 + bytes.div_ceil(UNIT_BYTES);
+                let element = &mut cast_slice_mut(&mut units[from + 1..end])[..bytes];
+                let verdict = visit(element).unwrap_or_else(|error| {
+                    result = Err(error);
+                    Visit::Stop
+                });
+                stopped = verdict == Visit::Stop;
+                if verdict == Visit::Remove {
+                    chain.length -= 1;
+                } else {
+                    if from != to {
+                        units.copy_within(from..end, to);
+                    }
+                    to += end - from;
+                }
+                from = end;
+            }
+            units[1] = to as u64;
+            if to == start {
+                self.unlink(&mut chain, previous, segment, next);
+            } else {
+                previous = segment;
+            }
+            (segment, start) = (next, SEGMENT_HEAD_UNITS);
+        }
+        if chain.length != before.length {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "all elements are in memory"
+            )]
+            let removed = (before.length - chain.length) as usize;
+            self.elements -= removed;
+            if chain.length == 0 {
+                self.lists.remove_entry(hash, entry);
+            } else {
+                chain.write(self.lists.value_mut(entry));
+            }
+        }
+        result
+    }
+
+    /// Gives back a segment without elements that lies between `previous` and `next` (0: none).
+    fn unlink(&mut self, chain: &mut Chain, previous: Ref, segment: Ref, next: Ref) {
+        if previous == 0 {
+            chain.first = next;
+            chain.offset = SEGMENT_HEAD_UNITS as u64;
+        } else {
+            let head = &mut self.lists.arena_mut().units_mut(previous, 1)[0];
+            let (_, class) = halves(*head);
+            *head = u64::from(class) << 32 | u64::from(next);
+        }
+        if next == 0 {
+            chain.last = previous;
+        }
+        self.free_segment(segment);
+    }
+
     /// As [`ListTable::for_each`], of the list that lies at `entry`, without leave to change.
     pub(crate) fn read(&self, entry: Ref, mut visit: impl FnMut(&[u8])) {
         let chain = Chain::read(self.lists.value(entry));
@@ -289,4 +374,66 @@ impl ListTable {
 #[allow(clippy::cast_possible_truncation, reason = "written from a length")]
 const fn element_bytes(unit: u64) -> usize {
     unit as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(key: &[u8]) -> At<'_> {
+        At {
+            key_hash: 7,
+            key,
+            namespace: &[],
+        }
+    }
+
+    fn all(table: &mut ListTable) -> Vec<Vec<u8>> {
+        let mut elements = Vec::new();
+        let visited = table.visit(at(b"k"), |element| {
+            elements.push(element.to_vec());
+            Ok(Visit::Keep)
+        });
+        visited.expect("the visit above cannot fail");
+        elements
+    }
+
+    proptest! {
+        /// Elements of many sizes, so that lists have segments that empty in front, between and behind others.
+        #[test]
+        fn lists_that_lose_elements_do_what_vectors_do(
+            steps in prop::collection::vec((0usize..3, 0usize..700, any::<u8>()), 0..120),
+        ) {
+            let (mut table, mut model) = (ListTable::default(), Vec::<Vec<u8>>::new());
+            for (step, size, byte) in steps {
+                if step < 2 || model.is_empty() {
+                    let element = vec![byte; size];
+                    table.append(at(b"k"), &element).expect("room");
+                    model.push(element);
+                } else {
+                    // Takes elements out where their byte says so, and stops somewhere.
+                    let (stop, mut seen) = (size % (model.len() + 1), 0);
+                    let goes = |element: &[u8]| element.first().is_none_or(|first| first % 3 == byte % 3);
+                    let visited = table.visit(at(b"k"), |element| {
+                        if seen == stop {
+                            return Ok(Visit::Stop);
+                        }
+                        seen += 1;
+                        Ok(if goes(element) { Visit::Remove } else { Visit::Keep })
+                    });
+                    visited.expect("the visit above cannot fail");
+                    let mut index = 0;
+                    model.retain(|element| {
+                        index += 1;
+                        index > stop || !goes(element)
+                    });
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.contains(at(b"k")), !model.is_empty());
+                prop_assert_eq!(&all(&mut table), &model);
+            }
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub mod byte_table;
 pub mod handles;
 mod key_groups;
 mod list_table;
-mod map_table;
+pub(crate) mod map_table;
 pub mod table;
 pub mod timers;
 mod ttl;

@@ -455,9 +455,9 @@ impl<T: PlainValue> StateValue for T {
 /// A record kept in state and read there: what joins hold.
 ///
 /// ```text
-///  0               8        9             16
-///  | event time    | row    | 0           | the record's bytes, 8-aligned where the value is
-///  | (i64)         | kind   |             |
+///  0               8        9     12           16
+///  | event time    | row    | 0   | note       | the record's bytes, 8-aligned where the value is
+///  | (i64)         | kind   |     | (u32)      |
 /// ```
 #[derive(Debug)]
 pub struct Stored<R>(PhantomData<fn() -> R>);
@@ -465,12 +465,15 @@ pub struct Stored<R>(PhantomData<fn() -> R>);
 impl<R> Stored<R> {
     /// Bytes before the record.
     pub const HEAD_BYTES: usize = 16;
+    /// Where the note is: what an operator keeps with the record, 0 unless it says otherwise.
+    pub(crate) const NOTE: usize = 12;
 }
 
 /// A record whose bytes are known to be an `R`, on its way into state.
 #[derive(Debug)]
 pub struct RecordOf<'a, R> {
     record: RecordRef<'a>,
+    note: u32,
     of: PhantomData<fn() -> R>,
 }
 
@@ -497,8 +500,18 @@ impl<'a, R: Record> RecordOf<'a, R> {
     #[inline]
     #[must_use]
     pub unsafe fn trusted(record: RecordRef<'a>) -> Self {
-        let of = PhantomData;
-        Self { record, of }
+        Self {
+            record,
+            note: 0,
+            of: PhantomData,
+        }
+    }
+
+    /// The same record with a note of the operator's.
+    #[inline]
+    #[must_use]
+    pub(crate) fn with_note(self, note: u32) -> Self {
+        Self { note, ..self }
     }
 
     /// A record from anywhere.
@@ -549,10 +562,11 @@ impl<R: Record> StateValue for Stored<R> {
 
     #[inline]
     fn write(given: &RecordOf<'_, R>, out: &mut Vec<u8>) {
-        let given = &given.record;
+        let (note, given) = (given.note, &given.record);
         let mut head = [0; 16];
         head[..8].copy_from_slice(&given.timestamp.0.to_le_bytes());
         head[8] = given.kind as u8;
+        head[Self::NOTE..].copy_from_slice(&note.to_le_bytes());
         out.extend_from_slice(&head);
         out.extend_from_slice(given.bytes);
     }
