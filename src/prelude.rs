@@ -12,6 +12,8 @@ pub use crate::api::window::{SlidingEventTimeWindows, TumblingEventTimeWindows};
 pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
 pub use ringflow_dataplane::error::Result as OperatorResult;
+pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
+pub use ringflow_dataplane::operator::group_aggregate::GroupAggregateFunction;
 pub use ringflow_dataplane::operator::process::{
     BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
     KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, ProcessContext, ProcessFunction,

@@ -7,8 +7,11 @@
 use std::marker::PhantomData;
 
 use ringflow_dataplane::operator::Operator;
+use ringflow_dataplane::operator::changelog::ChangelogOptions;
+use ringflow_dataplane::operator::group_aggregate::{GroupAggregate, GroupAggregateFunction};
 use ringflow_dataplane::operator::process::{KeyedProcess, KeyedProcessFunction, OneInput};
 use ringflow_dataplane::operator::reduce::Reduce;
+use ringflow_dataplane::operator::stateless::Collector;
 use ringflow_dataplane::record::{Record, Row, StructRecord};
 use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_schemas::graph::OperatorKind;
@@ -71,6 +74,76 @@ where
         };
         self.stream
             .add("Keyed Reduce", OperatorKind::OneInput, factory(make))
+    }
+
+    /// Aggregates all records of each key, without windows; `emit` makes records of a key and its result. The output is a
+    /// changelog: a key's first result comes as `+I`, a changed one as `-U` (the old one) and `+U` (the new one), and `-D` says
+    /// that the key has no rows any more. Inputs may be changelogs, if the function can take rows back.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// #[derive(Clone)]
+    /// struct Sum;
+    ///
+    /// impl GroupAggregateFunction<Number> for Sum {
+    ///     type Accumulator = u64;
+    ///     type Output = u64;
+    ///     fn create_accumulator(&self) -> u64 {
+    ///         0
+    ///     }
+    ///     fn accumulate(&self, number: Row<'_, Number>, sum: &mut u64) {
+    ///         *sum += number.value();
+    ///     }
+    ///     fn result(&self, sum: &u64) -> u64 {
+    ///         *sum
+    ///     }
+    /// }
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(6), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .key_by(|number| number.value() % 2)
+    ///     .group_aggregate(Sum, |_parity, sum, out: &mut Collector<'_, Number>| out.collect(Number::new(*sum)))
+    ///     .discard();
+    /// // Even numbers: +I 0, -U 0 +U 2, -U 2 +U 6; odd ones: +I 1, -U 1 +U 4, -U 4 +U 9.
+    /// # assert_eq!(env.execute("sums by parity")?.records_out, 10);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn group_aggregate<A, O, EF>(self, aggregate: A, emit: EF) -> DataStream<O>
+    where
+        A: GroupAggregateFunction<R> + Sync,
+        O: Record,
+        EF: Fn(&K, &A::Output, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
+    {
+        self.group_aggregate_with(ChangelogOptions::new(), aggregate, emit)
+    }
+
+    /// As [`KeyedStream::group_aggregate`], with a say in how updates travel and how long state lives.
+    #[must_use]
+    pub fn group_aggregate_with<A, O, EF>(
+        self,
+        options: ChangelogOptions,
+        aggregate: A,
+        emit: EF,
+    ) -> DataStream<O>
+    where
+        A: GroupAggregateFunction<R> + Sync,
+        O: Record,
+        EF: Fn(&K, &A::Output, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
+    {
+        let key = self.key;
+        let make = move |_: &PrepareContext| {
+            let operator = GroupAggregate::<R, K, A, O, _, _>::new(
+                key.clone(),
+                aggregate.clone(),
+                emit.clone(),
+                options,
+            );
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.stream
+            .add("GroupAggregate", OperatorKind::OneInput, factory(make))
     }
 
     /// Groups records by windows of event time.

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::co::without_input;
-use crate::operator::keyed_parts::Keyed;
+use crate::operator::keyed::Keyed;
 use crate::operator::stateless::{Collector, Scratch};
 use crate::record::{Record, RecordRef, Row, RowKind};
 use crate::runtime::context::OpenContext;
@@ -123,7 +123,7 @@ where
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         let mut keyed = Keyed::open(context);
-        keyed.read_clock(self.ttl.is_some());
+        keyed.registered();
         let left = Side {
             rows: rows("left", self.ttl, &mut keyed)?,
             outer: self.join_type.keeps_left(),

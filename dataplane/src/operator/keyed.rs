@@ -5,6 +5,7 @@
 //! Left out: what to do with a record or timer.
 
 use crate::error::Result;
+use crate::limits::KEYS_AHEAD;
 use crate::operator::Progress;
 use crate::operator::chain::Output;
 use crate::record::EventTime;
@@ -29,6 +30,9 @@ pub struct Keyed {
     key: Vec<u8>,
     /// Some state expires, so accesses need the time.
     expires: bool,
+    /// Hashes of the keys announced last.
+    announced: [u32; KEYS_AHEAD],
+    announced_count: usize,
 }
 
 impl Keyed {
@@ -47,6 +51,8 @@ impl Keyed {
             clock: *context.clock,
             key: Vec::new(),
             expires: false,
+            announced: [0; KEYS_AHEAD],
+            announced_count: 0,
         }
     }
 
@@ -74,13 +80,9 @@ impl Keyed {
         key_hash: u32,
         key: &K,
     ) -> (KeyedAccess<'_>, &mut TimerService) {
+        let now_ms = self.access_ms();
         self.key.clear();
         key.encode(&mut self.key);
-        let now_ms = if self.expires {
-            processing_time(&self.clock)
-        } else {
-            0
-        };
         let at = At {
             key_hash,
             key: &self.key,
@@ -98,16 +100,70 @@ impl Keyed {
         self.of(key_hash, key).0
     }
 
+    /// Access to the state of `key` in a namespace.
+    #[inline]
+    pub fn access_in<'a, K: PlainValue>(
+        &'a mut self,
+        key_hash: u32,
+        key: &K,
+        namespace: &'a [u8],
+    ) -> KeyedAccess<'a> {
+        let now_ms = self.access_ms();
+        self.key.clear();
+        key.encode(&mut self.key);
+        let at = At {
+            key_hash,
+            key: &self.key,
+            namespace,
+        };
+        KeyedAccess::new(&mut self.backend, at, now_ms)
+    }
+
+    /// Has an event-time timer of the key of the last access fire.
+    ///
+    /// # Errors
+    /// The key group's memory is full.
+    pub fn register_event_time_timer(
+        &mut self,
+        key_hash: u32,
+        namespace: &[u8],
+        timestamp: i64,
+    ) -> Result<()> {
+        let at = At {
+            key_hash,
+            key: &self.key,
+            namespace,
+        };
+        self.timers.register_event_time_timer(at, timestamp)
+    }
+
+    /// Keys of what comes behind the records that were announced last: their slots are fetched now, and the entries of those
+    /// announced before, whose slots have come meanwhile.
+    pub fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
+        let before = &self.announced[..self.announced_count];
+        self.backend.prefetch_entries(before);
+        self.backend.prefetch_slots(key_hashes);
+        let count = key_hashes.len().min(KEYS_AHEAD);
+        self.announced[..count].copy_from_slice(&key_hashes[..count]);
+        self.announced_count = count;
+    }
+
+    /// Processing time for an access; without state that expires it says the epoch, and costs no look at the clock.
+    #[inline]
+    fn access_ms(&self) -> i64 {
+        if self.expires {
+            processing_time(&self.clock)
+        } else {
+            0
+        }
+    }
+
     /// Access to the state that a timer goes with, and the timers beside it.
     pub fn of_timer<'a>(
         &'a mut self,
         due: &'a DueTimer,
     ) -> (KeyedAccess<'a>, &'a mut TimerService) {
-        let now_ms = if self.expires {
-            processing_time(&self.clock)
-        } else {
-            0
-        };
+        let now_ms = self.access_ms();
         let access = KeyedAccess::new(&mut self.backend, due.at(), now_ms);
         (access, &mut self.timers)
     }

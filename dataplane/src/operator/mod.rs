@@ -16,11 +16,12 @@ use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::{OpenContext, PrepareContext};
 
 pub mod chain;
+pub mod changelog;
 pub mod co;
+pub mod group_aggregate;
+pub mod join;
 pub mod keyed;
 pub mod process;
-pub mod join;
-mod keyed_parts;
 pub mod reduce;
 pub mod side_output;
 pub mod stateless;

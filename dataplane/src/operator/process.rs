@@ -712,8 +712,8 @@ impl<K: PlainValue, B: Body<K>> Operator for KeyedProcess<K, B> {
     }
 
     fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
-        if let Some(keyed) = &self.keyed {
-            keyed.backend.prefetch_slots(key_hashes);
+        if let Some(keyed) = &mut self.keyed {
+            keyed.on_keys_ahead(key_hashes);
         }
     }
 
