@@ -13,6 +13,7 @@ pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
 pub use ringflow_dataplane::error::Result as OperatorResult;
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
+pub use ringflow_dataplane::operator::deduplicate::Deduplicate;
 pub use ringflow_dataplane::operator::group_aggregate::GroupAggregateFunction;
 pub use ringflow_dataplane::operator::process::{
     BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
@@ -21,6 +22,7 @@ pub use ringflow_dataplane::operator::process::{
 };
 pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
+pub use ringflow_dataplane::operator::top_n::TopN;
 pub use ringflow_dataplane::operator::window::{
     AggregateFunction, Count, TimeWindow, WindowResult,
 };

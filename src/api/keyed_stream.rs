@@ -8,10 +8,12 @@ use std::marker::PhantomData;
 
 use ringflow_dataplane::operator::Operator;
 use ringflow_dataplane::operator::changelog::ChangelogOptions;
+use ringflow_dataplane::operator::deduplicate::{Deduplicate, DeduplicateOperator};
 use ringflow_dataplane::operator::group_aggregate::{GroupAggregate, GroupAggregateFunction};
 use ringflow_dataplane::operator::process::{KeyedProcess, KeyedProcessFunction, OneInput};
 use ringflow_dataplane::operator::reduce::Reduce;
 use ringflow_dataplane::operator::stateless::Collector;
+use ringflow_dataplane::operator::top_n::{TopN, TopNOperator};
 use ringflow_dataplane::record::{Record, Row, StructRecord};
 use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_schemas::graph::OperatorKind;
@@ -144,6 +146,105 @@ where
         };
         self.stream
             .add("GroupAggregate", OperatorKind::OneInput, factory(make))
+    }
+
+    /// The first rows of each key, kept up to date: `order` gives what rows are sorted by, least first (a number, or a tuple;
+    /// `std::cmp::Reverse` or a minus sign for greatest first), and of equal rows the earlier come first. The output is a changelog
+    /// of rows as they came: one that gets among the first comes as `+I`, one that is pushed out goes as `-D`; with one row per
+    /// key it is updated, `-U` and `+U`.
+    ///
+    /// Takes insertions only, unless asked for [`TopN::retractable`].
+    ///
+    /// ```
+    /// use std::cmp::Reverse;
+    /// use ringflow::prelude::*;
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(6), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .key_by(|number| number.value() % 2)
+    ///     .top_n(2, |number| Reverse(number.value()))
+    ///     .discard();
+    /// // Even numbers: +I 0, +I 2, -D 0 +I 4; odd ones: +I 1, +I 3, -D 1 +I 5.
+    /// # assert_eq!(env.execute("two greatest by parity")?.records_out, 8);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn top_n<S: Ord>(
+        self,
+        top: impl Into<TopN>,
+        order: impl for<'a> Fn(Row<'a, R>) -> S + Clone + Send + Sync + 'static,
+    ) -> DataStream<R>
+    where
+        S: 'static,
+    {
+        let emit = |row: Row<'_, R>, _rank, out: &mut Collector<'_, R>| out.collect_row(row);
+        self.add_top_n(top.into(), false, order, emit)
+    }
+
+    /// As [`KeyedStream::top_n`]; `emit` makes records of a row and its rank, from 1. A row whose rank changes is sent again: per
+    /// rank, `-U` with the row that had it and `+U` with the one that has it now.
+    #[must_use]
+    pub fn top_n_with_rank<S: Ord, O: Record>(
+        self,
+        top: impl Into<TopN>,
+        order: impl for<'a> Fn(Row<'a, R>) -> S + Clone + Send + Sync + 'static,
+        emit: impl for<'a> Fn(Row<'a, R>, u64, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
+    ) -> DataStream<O>
+    where
+        S: 'static,
+    {
+        self.add_top_n(top.into(), true, order, emit)
+    }
+
+    fn add_top_n<S: Ord + 'static, O: Record>(
+        self,
+        top: TopN,
+        ranked: bool,
+        order: impl for<'a> Fn(Row<'a, R>) -> S + Clone + Send + Sync + 'static,
+        emit: impl for<'a> Fn(Row<'a, R>, u64, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
+    ) -> DataStream<O> {
+        if let Err(why) = top.checked() {
+            self.stream.env().refuse(why);
+        }
+        let key = self.key;
+        let make = move |_: &PrepareContext| {
+            let operator = TopNOperator::<R, K, S, O, _, _, _>::new(
+                top,
+                ranked,
+                key.clone(),
+                order.clone(),
+                emit.clone(),
+            );
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.stream
+            .add("Rank", OperatorKind::OneInput, factory(make))
+    }
+
+    /// Keeps one row of each key: the first or the last, by arrival or by event time. What is kept comes as `+I`, and is updated
+    /// by `-U` and `+U`; the first row by arrival is never updated. Takes insertions only.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(6), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .key_by(|number| number.value() % 2)
+    ///     .deduplicate(Deduplicate::keep_first())
+    ///     .discard();
+    /// // 0 and 1.
+    /// # assert_eq!(env.execute("first by parity")?.records_out, 2);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deduplicate(self, what: Deduplicate) -> DataStream<R> {
+        let key = self.key;
+        let make = move |_: &PrepareContext| {
+            let operator = DeduplicateOperator::<R, K, _>::new(what, key.clone());
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.stream
+            .add("Deduplicate", OperatorKind::OneInput, factory(make))
     }
 
     /// Groups records by windows of event time.

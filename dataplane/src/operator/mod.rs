@@ -18,6 +18,7 @@ use crate::runtime::context::{OpenContext, PrepareContext};
 pub mod chain;
 pub mod changelog;
 pub mod co;
+pub mod deduplicate;
 pub mod group_aggregate;
 pub mod join;
 pub mod keyed;
@@ -27,6 +28,7 @@ pub mod side_output;
 pub mod stateless;
 #[cfg(test)]
 mod testing;
+pub mod top_n;
 pub mod window;
 
 /// Whether a piece of resumable work is complete.

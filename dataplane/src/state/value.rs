@@ -469,7 +469,7 @@ impl<R> Stored<R> {
     pub(crate) const NOTE: usize = 12;
 }
 
-/// A record whose bytes are known to be an `R`, on its way into state.
+/// A record whose bytes are known to be an `R`, on its way into state. Unlike a [`Row`], it may be taken for one that lives shorter.
 #[derive(Debug)]
 pub struct RecordOf<'a, R> {
     record: RecordRef<'a>,
@@ -492,7 +492,22 @@ impl<'a, R: Record> From<Row<'a, R>> for RecordOf<'a, R> {
     }
 }
 
+impl<R> Clone for RecordOf<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<R> Copy for RecordOf<'_, R> {}
+
 impl<'a, R: Record> RecordOf<'a, R> {
+    /// The record.
+    #[inline]
+    #[must_use]
+    pub fn row(&self) -> Row<'a, R> {
+        // SAFETY: its bytes are an `R`.
+        unsafe { Row::read(&self.record) }
+    }
+
     /// A record of an edge that carries `R`.
     ///
     /// # Safety
