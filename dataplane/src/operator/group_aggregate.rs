@@ -24,6 +24,10 @@ use crate::runtime::context::OpenContext;
 use crate::state::handles::{ValueState, ValueStateDescriptor};
 use crate::state::value::PlainValue;
 
+/// An aggregate function takes no row back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CannotRetract;
+
 /// Aggregation whose rows may be taken back.
 ///
 /// Source: Flink's table `AggregateFunction`.
@@ -43,12 +47,13 @@ pub trait GroupAggregateFunction<R: Record>: Clone + Send + 'static {
     ///
     /// # Errors
     /// The function cannot; that is what it says unless it is implemented.
-    fn retract(&self, row: Row<'_, R>, accumulator: &mut Self::Accumulator) -> Result<()> {
+    fn retract(
+        &self,
+        row: Row<'_, R>,
+        accumulator: &mut Self::Accumulator,
+    ) -> Result<(), CannotRetract> {
         let _ = (row, accumulator);
-        Err(cannot_retract(
-            "an aggregate function",
-            "implement its `retract`, or feed it a stream without updates",
-        ))
+        Err(CannotRetract)
     }
 
     /// The result of the rows taken in.
@@ -130,8 +135,11 @@ where
             let before = aggregate.result(&accumulator);
             if adds {
                 aggregate.accumulate(row, &mut accumulator);
-            } else if let Err(error) = aggregate.retract(row, &mut accumulator) {
-                changed = Err(error);
+            } else if let Err(CannotRetract) = aggregate.retract(row, &mut accumulator) {
+                changed = Err(cannot_retract(
+                    "an aggregate function",
+                    "implement its `retract`, or feed it a stream without updates",
+                ));
                 return Some((rows, accumulator));
             }
             let rows = if adds {

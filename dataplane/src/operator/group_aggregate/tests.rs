@@ -21,7 +21,7 @@ impl GroupAggregateFunction<Triple> for HalfSum {
     fn accumulate(&self, row: Row<'_, Triple>, sum: &mut i64) {
         *sum += row.a();
     }
-    fn retract(&self, row: Row<'_, Triple>, sum: &mut i64) -> Result<()> {
+    fn retract(&self, row: Row<'_, Triple>, sum: &mut i64) -> Result<(), CannotRetract> {
         *sum -= row.a();
         Ok(())
     }
