@@ -21,6 +21,7 @@ pub use ringflow_dataplane::operator::process::{
     RuntimeContext,
 };
 pub use ringflow_dataplane::operator::group_aggregate::{CannotRetract, GroupAggregateFunction};
+pub use ringflow_dataplane::operator::interval_join::IntervalContext;
 pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::top_n::TopN;

@@ -20,6 +20,7 @@ use ringflow_schemas::graph::OperatorKind;
 
 use crate::api::connected_streams::{BroadcastConnectedStream, ConnectedKeyedStreams};
 use crate::api::data_stream::{DataStream, factory};
+use crate::api::interval_join::IntervalJoined;
 use crate::api::key::Key;
 use crate::api::window::WindowAssigner;
 use crate::api::windowed_stream::WindowedStream;
@@ -245,6 +246,35 @@ where
         };
         self.stream
             .add("Deduplicate", OperatorKind::OneInput, factory(make))
+    }
+
+    /// Joins this stream, the left side, with another one of the same type of key within bounds of event time.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// let numbers = |name| {
+    ///     let watermarks = WatermarkStrategy::monotonous_timestamps();
+    ///     env.from_source(SequenceSource::new(100), watermarks, name).key_by(|number| number.value() % 10)
+    /// };
+    /// numbers("orders")
+    ///     .interval_join(numbers("payments"))
+    ///     .between(0, 10)
+    ///     .process(|order, payment, _, out: &mut Collector<'_, Number>| {
+    ///         out.collect(Number::new(payment.value() - order.value()));
+    ///     })
+    ///     .discard();
+    /// // Each number with itself, and all but the last ten with the one that is 10 later.
+    /// # assert_eq!(env.execute("payments of orders")?.records_out, 100 + 90);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn interval_join<B: Record, KB>(
+        self,
+        other: KeyedStream<B, K, KB>,
+    ) -> IntervalJoined<R, B, K, KF, KB> {
+        IntervalJoined::new(self, other)
     }
 
     /// Groups records by windows of event time.

@@ -10,6 +10,7 @@ pub mod data_stream;
 pub mod environment;
 pub mod generator;
 pub mod graph;
+pub mod interval_join;
 pub mod joined_streams;
 pub mod kafka;
 pub mod key;

@@ -20,6 +20,7 @@ pub mod changelog;
 pub mod co;
 pub mod deduplicate;
 pub mod group_aggregate;
+pub mod interval_join;
 pub mod join;
 pub mod keyed;
 pub mod process;
