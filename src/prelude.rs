@@ -14,7 +14,6 @@ pub use crate::{struct_record, table_record};
 pub use ringflow_dataplane::error::Result as OperatorResult;
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
 pub use ringflow_dataplane::operator::deduplicate::Deduplicate;
-pub use ringflow_dataplane::operator::group_aggregate::GroupAggregateFunction;
 pub use ringflow_dataplane::operator::process::{
     BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
     KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, ProcessContext, ProcessFunction,
