@@ -8,25 +8,22 @@ pub use crate::api::kafka::{KafkaSink, KafkaSource, OnBadRecord, StartingOffsets
 pub use crate::api::keyed_stream::KeyedStream;
 pub use crate::api::sequence::{Number, SequenceSource};
 pub use crate::api::watermark::{WatermarkGenerator, WatermarkStrategy};
-pub use crate::api::window::{SlidingEventTimeWindows, TumblingEventTimeWindows};
+pub use crate::api::window::*;
 pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
 pub use ringflow_dataplane::error::Result as OperatorResult;
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
 pub use ringflow_dataplane::operator::deduplicate::Deduplicate;
+pub use ringflow_dataplane::operator::group_aggregate::{CannotRetract, GroupAggregateFunction};
+pub use ringflow_dataplane::operator::interval_join::IntervalContext;
 pub use ringflow_dataplane::operator::process::{
     BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
     KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, ProcessContext, ProcessFunction,
     RuntimeContext,
 };
-pub use ringflow_dataplane::operator::group_aggregate::{CannotRetract, GroupAggregateFunction};
-pub use ringflow_dataplane::operator::interval_join::IntervalContext;
 pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::top_n::TopN;
-pub use ringflow_dataplane::operator::window::{
-    AggregateFunction, Count, TimeWindow, WindowResult,
-};
 pub use ringflow_dataplane::plain_value;
 pub use ringflow_dataplane::record::{EventTime, Record, Row, RowKind, StructRecord};
 pub use ringflow_dataplane::source::watermark::WatermarkOutput;

@@ -11,7 +11,7 @@ use ringflow_dataplane::operator::Operator;
 use ringflow_dataplane::operator::chain::Output;
 use ringflow_dataplane::operator::stateless::Collector;
 use ringflow_dataplane::operator::window::assigner::SlidingWindows;
-use ringflow_dataplane::operator::window::{Count, TimeWindow, WindowOperator, WindowResult};
+use ringflow_dataplane::operator::window::{Count, PaneOperator, TimeWindow, WindowResult};
 use ringflow_dataplane::program::EdgeRouting;
 use ringflow_dataplane::record::{EventTime, RecordRef, Row, RowKind};
 use ringflow_dataplane::state::backend::{At, KeyedStateBackend};
@@ -96,7 +96,7 @@ pub(super) fn window_pane(c: &mut Criterion) {
     let mut group = c.benchmark_group("window_pane");
     group.throughput(Throughput::Elements(1));
     let windows = SlidingWindows::new(Duration::from_secs(10), Duration::from_secs(2), 0);
-    let mut operator = WindowOperator::<WindowResult<u64, u64>, u64, _, _, _, _>::new(
+    let mut operator = PaneOperator::<WindowResult<u64, u64>, u64, _, _, _, _>::new(
         windows.expect("legal windows"),
         |row: Row<'_, WindowResult<u64, u64>>| *row.key(),
         Count,

@@ -64,6 +64,9 @@ pub const BLOCKED_POLL_NS: u64 = 1_000_000;
 /// Records that one source poll may emit before other subtasks of the core get their turn.
 pub const SOURCE_POLL_RECORDS: usize = 512;
 
+/// Timers that a window operator fires in one call, or rows that it gives out: about as much as [`SOURCE_POLL_RECORDS`].
+pub const FIRE_BITE: usize = 512;
+
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
 

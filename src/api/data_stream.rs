@@ -30,6 +30,8 @@ use crate::api::graph::{Discover, Edge, Node};
 use crate::api::joined_streams::JoinedStreams;
 use crate::api::key::Key;
 use crate::api::keyed_stream::KeyedStream;
+use crate::api::window::WindowAssigner;
+use crate::api::windowed_stream::WindowedStream;
 
 /// A source of records.
 pub trait Source {
@@ -331,6 +333,31 @@ impl<R: Record> DataStream<R> {
             self.partitioned(Partitioner::Hash, &EdgeRouting::Key(hash)),
             key,
         )
+    }
+
+    /// Groups all records by windows, without keys: in one subtask. Results have the key `()`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ringflow::prelude::*;
+    ///
+    /// # fn main() -> ringflow::Result<()> {
+    /// let mut env = StreamExecutionEnvironment::create_local_environment();
+    /// env.set_parallelism(2);
+    /// env.from_source(SequenceSource::new(1_000), WatermarkStrategy::monotonous_timestamps(), "numbers")
+    ///     .window_all(TumblingEventTimeWindows::of(Duration::from_millis(100)))
+    ///     .aggregate(Count)
+    ///     .discard();
+    /// # assert_eq!(env.execute("counts of all")?.records_out, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn window_all(
+        self,
+        windows: impl WindowAssigner<R>,
+    ) -> WindowedStream<R, (), impl for<'a> Fn(Row<'a, R>) + Clone + Send + Sync + 'static> {
+        WindowedStream::new(self.global(), |_: Row<'_, R>| (), windows).whole()
     }
 
     /// Sends each record to the subtask of the next operator that `select` names: it gets the record and the number of

@@ -54,6 +54,13 @@ impl Key for String {
     }
 }
 
+/// The one key of a stream that is not keyed.
+impl Key for () {
+    fn hash_code(&self) -> i32 {
+        0
+    }
+}
+
 impl<A: Key, B: Key> Key for (A, B) {
     fn hash_code(&self) -> i32 {
         self.0

@@ -22,7 +22,9 @@ use crate::api::connected_streams::{BroadcastConnectedStream, ConnectedKeyedStre
 use crate::api::data_stream::{DataStream, factory};
 use crate::api::interval_join::IntervalJoined;
 use crate::api::key::Key;
-use crate::api::window::WindowAssigner;
+use crate::api::window::{
+    CountEvictor, CountTrigger, GlobalWindows, PurgingTrigger, WindowAssigner,
+};
 use crate::api::windowed_stream::WindowedStream;
 
 /// A stream whose records of one key meet in one subtask.
@@ -277,10 +279,42 @@ where
         IntervalJoined::new(self, other)
     }
 
-    /// Groups records by windows of event time.
+    /// Groups the records of each key by windows.
     #[must_use]
-    pub fn window(self, windows: impl WindowAssigner) -> WindowedStream<R, K, KF> {
-        WindowedStream::new(self.stream, self.key, windows.windows())
+    pub fn window(self, windows: impl WindowAssigner<R>) -> WindowedStream<R, K, KF> {
+        WindowedStream::new(self.stream, self.key, windows)
+    }
+
+    /// Groups each `size` records of a key that follow each other. Records that make no whole window give no result.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// # fn main() -> ringflow::Result<()> {
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(1_000), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .key_by(|number| number.value() % 10)
+    ///     .count_window(7)
+    ///     .reduce(|greatest, number| if number.value() > greatest.value() { number } else { greatest })
+    ///     .discard();
+    /// // 100 numbers of each digit make 14 windows.
+    /// # assert_eq!(env.execute("sevens")?.records_out, 140);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn count_window(self, size: u64) -> WindowedStream<R, K, KF> {
+        self.window(GlobalWindows::create())
+            .trigger(PurgingTrigger::of(CountTrigger::of(size)))
+    }
+
+    /// With each `slide`th record of a key, groups its last `size`.
+    #[must_use]
+    pub fn count_window_sliding(self, size: u64, slide: u64) -> WindowedStream<R, K, KF> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.window(GlobalWindows::create())
+            .trigger(CountTrigger::of(slide))
+            .evictor(CountEvictor::of(size))
     }
 
     /// Calls `function` with each record, with state and timers by key. Each subtask has a clone of it.

@@ -3,7 +3,7 @@
 //! Owns: [`Output`] (where an operator's records go: next operator, result partition, several of them, nowhere),
 //! [`Chain`] (the tree of one subtask) and the order in which signals pass through it.
 //! Invariant: a signal (watermark, end of input) reaches an operator after everything that came before it, and leaves it
-//! only when the operator is done with it; while any node is [`Progress::Blocked`] the chain takes no new input.
+//! only when the operator is done with it; while any node is not [`Progress::Done`] the chain takes no new input.
 //! Left out: reading input and sharing time (subtask), what is behind a partition (exchange).
 
 use std::rc::Rc;
@@ -171,9 +171,7 @@ impl Output {
             (output @ (Self::Several(_) | Self::Sides(..)), _) => {
                 let mut progress = Progress::Done;
                 for output in output.branches() {
-                    if output.signal(signal)? == Progress::Blocked {
-                        progress = Progress::Blocked;
-                    }
+                    progress = progress.and(output.signal(signal)?);
                 }
                 Ok(progress)
             }
@@ -191,9 +189,7 @@ impl Output {
             Self::Several(_) | Self::Sides(..) => {
                 let mut progress = Progress::Done;
                 for output in self.branches() {
-                    if output.resume()? == Progress::Blocked {
-                        progress = Progress::Blocked;
-                    }
+                    progress = progress.and(output.resume()?);
                 }
                 Ok(progress)
             }
@@ -315,16 +311,16 @@ impl ChainNode {
         };
         match done.map_err(|error| error.at_operator(&self.name))? {
             Progress::Done => self.pass_on(signal),
-            Progress::Blocked => {
+            waits => {
                 self.pending = Some(Pending::AtOperator(signal));
-                Ok(Progress::Blocked)
+                Ok(waits)
             }
         }
     }
 
     fn pass_on(&mut self, signal: Signal) -> Result<Progress> {
         let progress = self.output.signal(signal)?;
-        self.pending = (progress == Progress::Blocked).then_some(Pending::Behind);
+        self.pending = (progress != Progress::Done).then_some(Pending::Behind);
         Ok(progress)
     }
 
@@ -333,13 +329,14 @@ impl ChainNode {
             None => Ok(Progress::Done),
             Some(Pending::AtOperator(signal)) => {
                 // What fires here may wait on something blocked behind (a sink's full queue), so let that go on first.
-                if self.output.resume()? == Progress::Blocked {
-                    return Ok(Progress::Blocked);
+                match self.output.resume()? {
+                    Progress::Done => {}
+                    waits => return Ok(waits),
                 }
                 let done = self.operator.resume(&mut self.output);
                 match done.map_err(|error| error.at_operator(&self.name))? {
                     Progress::Done => self.pass_on(signal),
-                    Progress::Blocked => Ok(Progress::Blocked),
+                    waits => Ok(waits),
                 }
             }
             Some(Pending::Behind) => {
@@ -357,7 +354,8 @@ impl ChainNode {
 #[allow(missing_debug_implementations, reason = "holds boxed operators")]
 pub struct Chain {
     head: Output,
-    blocked: bool,
+    /// What came of the last signal.
+    progress: Progress,
     polls: bool,
     /// Something in it may refuse records: an operator that wants polls, or a partition.
     can_block: bool,
@@ -386,7 +384,7 @@ impl Chain {
         let wants_keys = matches!(&head, Output::Chained(node) if node.operator.wants_keys());
         Self {
             head,
-            blocked: false,
+            progress: Progress::Done,
             polls,
             can_block,
             wants_keys,
@@ -472,20 +470,25 @@ impl Chain {
         }
     }
 
-    /// A signal enters. [`Progress::Blocked`]: call [`Chain::resume`] until it is done, and nothing else.
+    /// A signal enters. Unless it is [`Progress::Done`]: call [`Chain::resume`] until it is, and nothing else.
     ///
     /// # Errors
     /// An operator failed.
     pub fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
-        let progress = self.head.signal(signal)?;
-        self.blocked = progress == Progress::Blocked;
-        Ok(progress)
+        self.progress = self.head.signal(signal)?;
+        Ok(self.progress)
     }
 
     /// A signal is still on its way.
     #[must_use]
     pub fn is_resuming(&self) -> bool {
-        self.blocked
+        self.progress != Progress::Done
+    }
+
+    /// A signal is still on its way, and would go on if asked.
+    #[must_use]
+    pub fn has_yielded(&self) -> bool {
+        self.progress == Progress::Yielded
     }
 
     /// Goes on with a blocked signal.
@@ -493,16 +496,15 @@ impl Chain {
     /// # Errors
     /// An operator failed.
     pub fn resume(&mut self) -> Result<Progress> {
-        let progress = self.head.resume()?;
-        self.blocked = progress == Progress::Blocked;
-        Ok(progress)
+        self.progress = self.head.resume()?;
+        Ok(self.progress)
     }
 
     /// The chain can take no record now.
     #[inline]
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.blocked || (self.can_block && self.head.is_blocked())
+        self.is_resuming() || (self.can_block && self.head.is_blocked())
     }
 
     /// Lets operators that asked for it look after outside work.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::changelog::{ChangelogOptions, cannot_retract};
-use crate::operator::keyed_parts::Keyed;
+use crate::operator::keyed::Keyed;
 use crate::operator::stateless::{Collector, Scratch};
 use crate::record::{EventTime, Record, RecordRef, Row, RowKind};
 use crate::runtime::context::OpenContext;

@@ -176,7 +176,7 @@ where
         let mut groups = ValueStateDescriptor::new("groups");
         if let Some(ttl) = self.options.ttl() {
             groups = groups.enable_time_to_live(ttl);
-            keyed.registered();
+            keyed.read_clock(true);
         }
         let groups = groups.register(&mut keyed.backend)?;
         self.state = Some((keyed, groups));

@@ -21,7 +21,7 @@ use crate::metrics::{SubtaskMetrics, add};
 use crate::operator::chain::Output;
 use crate::operator::changelog::cannot_retract;
 use crate::operator::co::without_input;
-use crate::operator::keyed_parts::Keyed;
+use crate::operator::keyed::Keyed;
 use crate::operator::side_output::OutputTag;
 use crate::operator::stateless::{Collector, Scratch};
 use crate::operator::{Operator, Progress};

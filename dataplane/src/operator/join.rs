@@ -123,7 +123,7 @@ where
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         let mut keyed = Keyed::open(context);
-        keyed.registered();
+        keyed.read_clock(self.ttl.is_some());
         let left = Side {
             rows: rows("left", self.ttl, &mut keyed)?,
             outer: self.join_type.keeps_left(),

@@ -61,6 +61,11 @@ impl Keyed {
         self.expires = self.backend.stores().any(|(_, store)| store.expires());
     }
 
+    /// Has accesses know the time, where state expires: for those who know without asking the stores.
+    pub fn read_clock(&mut self, reads: bool) {
+        self.expires = reads;
+    }
+
     /// Processing time, in milliseconds since the epoch. Cost: a reading of the clock.
     #[must_use]
     pub fn now_ms(&self) -> i64 {

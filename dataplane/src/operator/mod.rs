@@ -4,8 +4,8 @@
 //! `open`, then any of `on_record` / `on_watermark` / `on_processing_time` / `poll`, then `on_end_of_input` once, then `close`
 //! once.
 //! `close` alone follows a cancellation or a failure.
-//! Invariant: an operator that returned [`Progress::Blocked`] gets `resume` and nothing else until it says `Done`; so
-//! long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
+//! Invariant: an operator that returned [`Progress::Blocked`] or [`Progress::Yielded`] gets `resume` and nothing else until it
+//! says `Done`; so long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
 //! Left out: threads, queues and the network: an operator sees its chain only.
 
 use crate::batch::Run;
@@ -40,6 +40,19 @@ pub enum Progress {
     Done,
     /// The outputs are full, or the outside has not answered: call `resume` later.
     Blocked,
+    /// Nothing is in the way, but it is the others' turn: call `resume` in the next one.
+    Yielded,
+}
+
+impl Progress {
+    /// Of two pieces of work that were begun together.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yielded, _) | (_, Self::Yielded) => Self::Yielded,
+            (Self::Blocked, _) | (_, Self::Blocked) => Self::Blocked,
+            (Self::Done, Self::Done) => Self::Done,
+        }
+    }
 }
 
 /// One operator of one subtask. Built on a housekeeping thread, then owned by the subtask's core.
@@ -138,7 +151,7 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// Goes on with what the last call left [`Progress::Blocked`].
+    /// Goes on with what the last call left [`Progress::Blocked`] or [`Progress::Yielded`].
     ///
     /// # Errors
     /// As the call that it continues.

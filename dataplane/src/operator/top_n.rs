@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::changelog::{ChangelogOptions, cannot_retract};
-use crate::operator::keyed_parts::Keyed;
+use crate::operator::keyed::Keyed;
 use crate::operator::stateless::{Collector, Scratch};
 use crate::operator::top_n::ranked::{Ranked, RankedRows};
 use crate::record::{Record, RecordRef, Row, RowKind};

@@ -82,6 +82,19 @@ impl TimerService {
         }
     }
 
+    /// All timers, and none is left here.
+    #[must_use]
+    pub(crate) fn take(&mut self) -> Self {
+        let take = |queue: &mut TimerQueue| {
+            let fresh = TimerQueue::new(queue.key_groups.clone());
+            std::mem::replace(queue, fresh)
+        };
+        Self {
+            event_time: take(&mut self.event_time),
+            processing_time: take(&mut self.processing_time),
+        }
+    }
+
     /// Has a timer fire when the watermark reaches `timestamp`. Registering it again changes nothing.
     ///
     /// # Errors

@@ -255,7 +255,7 @@ impl Subtask {
         self.chain
             .for_each_partition(|partition| moved |= partition.pump());
         self.chain.poll()?;
-        if self.chain.is_resuming() && self.chain.resume()? == Progress::Blocked {
+        if self.chain.is_resuming() && self.chain.resume()? != Progress::Done {
             moved |= self.flush(Flush::Busy, now_ns);
             return Ok(if moved {
                 Turn::Worked
@@ -308,15 +308,19 @@ impl Subtask {
             let due_ns = u64::try_from(due_ms).map_or(0, |ms| ms.saturating_mul(NS_PER_MS));
             return Ok(Some(now_ns.saturating_add(due_ns.saturating_sub(wall_ns))));
         }
-        if self.chain.on_signal(Signal::ProcessingTime(now_ms))? == Progress::Blocked {
+        if self.chain.on_signal(Signal::ProcessingTime(now_ms))? != Progress::Done {
             return Ok(None);
         }
         // What they emitted may be all there is: look at once when they want to be called again.
         Ok(Some(now_ns))
     }
 
-    /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it.
+    /// The outputs are full, or a sink waits for the outside: look again soon even if no bell rings for it. An operator that only
+    /// yielded goes on in the next turn.
     fn blocked(&mut self, now_ns: u64) -> Turn {
+        if self.chain.has_yielded() {
+            return Turn::Worked;
+        }
         self.blocked_since_ns.get_or_insert(now_ns);
         let polls = self.chain.wants_poll();
         Turn::Backpressured {
@@ -327,7 +331,7 @@ impl Subtask {
     /// Passes waiting signals on; false when one is blocked.
     fn pass_signals(&mut self) -> Result<bool> {
         while let Some(signal) = self.signals.pop_front() {
-            if self.chain.on_signal(Signal::Control(signal))? == Progress::Blocked {
+            if self.chain.on_signal(Signal::Control(signal))? != Progress::Done {
                 return Ok(false);
             }
         }
@@ -500,7 +504,7 @@ impl Subtask {
                         ended = gate.on_control(channel, control, &mut self.signals)?;
                         while let Some(signal) = self.signals.pop_front() {
                             let signal = Signal::Control(signal);
-                            stopped = self.chain.on_signal(signal)? == Progress::Blocked;
+                            stopped = self.chain.on_signal(signal)? != Progress::Done;
                             if stopped {
                                 break;
                             }
@@ -544,7 +548,7 @@ impl Subtask {
         let mut moves = false;
         self.chain
             .for_each_partition(|partition| moves |= partition.can_move(flush, now_ns));
-        moves || (!blocked && self.has_input())
+        moves || self.chain.has_yielded() || (!blocked && self.has_input())
     }
 
     /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost.

@@ -41,6 +41,12 @@ struct Hottest {
     size_ms: i64,
 }
 
+plain_value!(Hottest {
+    bids,
+    auctions,
+    size_ms
+});
+
 #[derive(Debug, Clone, Copy)]
 struct MostBids;
 

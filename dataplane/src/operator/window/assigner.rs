@@ -1,16 +1,70 @@
-//! Which windows a timestamp belongs to, and how windows are cut into panes.
+//! Which windows a record belongs to, and how windows are cut into panes.
 //!
-//! Owns: [`SlidingWindows`] (tumbling windows are those whose slide is their size).
+//! Owns: [`WindowAssigner`], Flink's assigners but sessions, and [`SlidingWindows`], their arithmetic (tumbling windows are those
+//! whose slide is their size).
 //! Invariant: windows start at `offset + k * slide`; panes start at `offset + k * pane`, where `pane` divides both size
 //! and slide, so every window is a whole number of panes (agrees with the windows that Flink 2.2.0 assigns, tested).
-//! Left out: session windows, which no clock aligns.
+//! Left out: session windows, which no clock aligns ([`super::session`]).
 
 use std::time::Duration;
 
-use crate::record::EventTime;
+use crate::operator::window::TimeWindow;
+use crate::operator::window::trigger::{
+    EventTimeTrigger, NeverTrigger, ProcessingTimeTrigger, Trigger,
+};
+use crate::record::{EventTime, Record, Row};
 
 /// Timestamps beyond this many milliseconds from the epoch (36 million years) belong to no window.
-const TIME_LIMIT_MS: i64 = 1 << 60;
+pub(crate) const TIME_LIMIT_MS: i64 = 1 << 60;
+
+/// Says which windows a record is in. One instance serves all subtasks.
+///
+/// Source: Flink `WindowAssigner`.
+pub trait WindowAssigner<R: Record>: Send + Sync + 'static {
+    /// What is wrong with its sizes, for the user; asked when the job is built.
+    ///
+    /// # Errors
+    /// It makes no windows.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Appends the windows of a record.
+    ///
+    /// Shape: `now_ms` is processing time, in milliseconds since the epoch. With event-time windows the record has a timestamp.
+    fn assign_windows(&self, row: Row<'_, R>, now_ms: i64, windows: &mut Vec<TimeWindow>);
+
+    /// Its windows are in event time.
+    fn is_event_time(&self) -> bool;
+
+    /// Windows that touch are one (sessions).
+    fn is_merging(&self) -> bool {
+        false
+    }
+
+    /// When its windows fire, unless another trigger is given.
+    fn default_trigger(&self) -> Box<dyn Trigger<R>> {
+        if self.is_event_time() {
+            Box::new(EventTimeTrigger)
+        } else {
+            Box::new(ProcessingTimeTrigger)
+        }
+    }
+
+    /// Its own trigger fires when time reaches a window's end, and does nothing else: then the operator needs no trigger.
+    #[doc(hidden)]
+    fn fires_once_at_end(&self) -> bool {
+        false
+    }
+
+    /// Its windows, if they are aligned windows of event time.
+    fn aligned(&self) -> Option<SlidingWindows> {
+        None
+    }
+
+    /// Name of the operator.
+    fn name(&self) -> &'static str;
+}
 
 /// Windows of equal length that start at equal distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +120,19 @@ impl SlidingWindows {
         self.size_ms == self.slide_ms
     }
 
+    /// Calls `visit` with each window that holds `timestamp`, the latest first, as Flink does.
+    #[inline]
+    pub fn assign(&self, timestamp: i64, mut visit: impl FnMut(TimeWindow)) {
+        if timestamp.saturating_abs() > TIME_LIMIT_MS {
+            return;
+        }
+        let mut start = self.last_start(timestamp);
+        while start > timestamp - self.size_ms {
+            visit(TimeWindow::new(start, start + self.size_ms));
+            start -= self.slide_ms;
+        }
+    }
+
     /// Start of the pane that holds `timestamp`; `None` for times out of bounds, and for gaps between windows.
     #[inline]
     #[must_use]
@@ -101,6 +168,150 @@ impl SlidingWindows {
             back = back.min((last - 2 - watermark.min(last - 2)) / self.slide_ms);
         }
         last - back * self.slide_ms
+    }
+}
+
+/// Flink's tumbling and sliding windows differ in whose time they are of, and in nothing else.
+macro_rules! aligned {
+    ($(#[$doc:meta])* $name:ident, event time: $event_time:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name(Result<SlidingWindows, String>);
+
+        impl<R: Record> WindowAssigner<R> for $name {
+            fn check(&self) -> Result<(), String> {
+                self.0.clone().map(drop)
+            }
+
+            fn assign_windows(&self, row: Row<'_, R>, now_ms: i64, windows: &mut Vec<TimeWindow>) {
+                let time = if $event_time { row.timestamp().0 } else { now_ms };
+                if let Ok(aligned) = &self.0 {
+                    aligned.assign(time, |window| windows.push(window));
+                }
+            }
+
+            fn is_event_time(&self) -> bool {
+                $event_time
+            }
+
+            fn fires_once_at_end(&self) -> bool {
+                true
+            }
+
+            fn aligned(&self) -> Option<SlidingWindows> {
+                self.0.clone().ok().filter(|_| $event_time)
+            }
+
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
+        }
+    };
+}
+
+aligned! {
+    /// Windows of one size, one behind the other, in event time.
+    TumblingEventTimeWindows, event time: true
+}
+aligned! {
+    /// Windows of one size, one behind the other, in processing time. At the end of a bounded input they fire.
+    TumblingProcessingTimeWindows, event time: false
+}
+aligned! {
+    /// Windows of one size that start at equal distances and may overlap, in event time.
+    SlidingEventTimeWindows, event time: true
+}
+aligned! {
+    /// Windows of one size that start at equal distances and may overlap, in processing time. At the end of a bounded input they
+    /// fire.
+    SlidingProcessingTimeWindows, event time: false
+}
+
+/// Constructors of windows without overlap.
+macro_rules! of_size {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Windows of `size`, aligned to the epoch.
+            #[must_use]
+            pub fn of(size: Duration) -> Self {
+                Self(SlidingWindows::new(size, size, 0))
+            }
+
+            /// Windows of `size` that start `offset_ms` milliseconds behind multiples of it; less than the size, and negative to
+            /// begin earlier (UTC-8 days: -8 h).
+            #[must_use]
+            pub fn of_with_offset(size: Duration, offset_ms: i64) -> Self {
+                Self(SlidingWindows::new(size, size, offset_ms))
+            }
+        }
+    )*};
+}
+of_size!(TumblingEventTimeWindows, TumblingProcessingTimeWindows);
+
+/// Constructors of windows that may overlap.
+macro_rules! of_size_and_slide {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Windows of `size` that start every `slide`, aligned to the epoch.
+            #[must_use]
+            pub fn of(size: Duration, slide: Duration) -> Self {
+                Self(SlidingWindows::new(size, slide, 0))
+            }
+
+            /// Windows of `size` that start every `slide`, `offset_ms` milliseconds behind its multiples; less than the slide.
+            #[must_use]
+            pub fn of_with_offset(size: Duration, slide: Duration, offset_ms: i64) -> Self {
+                Self(SlidingWindows::new(size, slide, offset_ms))
+            }
+        }
+    )*};
+}
+of_size_and_slide!(SlidingEventTimeWindows, SlidingProcessingTimeWindows);
+
+/// One window for all of a key's records. It fires by a trigger only.
+#[derive(Debug, Clone, Copy)]
+pub struct GlobalWindows {
+    at_end_of_stream: bool,
+}
+
+impl GlobalWindows {
+    /// Never fires, unless a trigger is given.
+    #[must_use]
+    pub const fn create() -> Self {
+        Self {
+            at_end_of_stream: false,
+        }
+    }
+
+    /// Fires when the stream ends, unless another trigger is given.
+    #[must_use]
+    pub const fn create_with_end_of_stream_trigger() -> Self {
+        Self {
+            at_end_of_stream: true,
+        }
+    }
+}
+
+impl<R: Record> WindowAssigner<R> for GlobalWindows {
+    fn assign_windows(&self, _row: Row<'_, R>, _now_ms: i64, windows: &mut Vec<TimeWindow>) {
+        windows.push(TimeWindow::GLOBAL);
+    }
+
+    fn is_event_time(&self) -> bool {
+        false
+    }
+
+    fn default_trigger(&self) -> Box<dyn Trigger<R>> {
+        if self.at_end_of_stream {
+            // The window ends with time, which the last watermark says.
+            Box::new(EventTimeTrigger)
+        } else {
+            Box::new(NeverTrigger)
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "GlobalWindows"
     }
 }
 
