@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use ringflow_dataplane::exchange::partitioner::{KeyHash, Partitioner};
-use ringflow_dataplane::operator::Operator;
 use ringflow_dataplane::operator::chain::Output;
 use ringflow_dataplane::operator::stateless::Collector;
 use ringflow_dataplane::operator::window::assigner::SlidingWindows;
 use ringflow_dataplane::operator::window::{Count, PaneOperator, TimeWindow, WindowResult};
+use ringflow_dataplane::operator::{Operator, Progress};
 use ringflow_dataplane::program::EdgeRouting;
 use ringflow_dataplane::record::{EventTime, RecordRef, Row, RowKind};
 use ringflow_dataplane::state::backend::{At, KeyedStateBackend};
@@ -115,10 +115,13 @@ pub(super) fn window_pane(c: &mut Criterion) {
     group.bench_function("on_record_1000_keys", |bencher| {
         bencher.iter(|| {
             bytes.clear();
-            WindowResult::encode(&keys.take(), &1u64, TimeWindow::new(0, 1), &mut bytes);
-            operator
-                .on_record(&record(black_box(&bytes), 1_000), &mut output)
-                .is_ok()
+            let key = keys.take();
+            WindowResult::encode(&key, &1u64, TimeWindow::new(0, 1), &mut bytes);
+            let record = RecordRef {
+                key_hash: hash(key),
+                ..record(black_box(&bytes), 1_000)
+            };
+            operator.on_record(&record, &mut output).is_ok()
         });
     });
     let (mut counts, mut keys) = (
@@ -131,6 +134,52 @@ pub(super) fn window_pane(c: &mut Criterion) {
     group.bench_function("floor_hash_map_1000_keys", |bencher| {
         bencher.iter(|| *counts.entry(black_box(keys.take())).or_insert(0u64) += 1);
     });
+    group.finish();
+}
+
+/// One record in each slide, and what firing costs then, by how many windows overlap: 1000 keys in each pane.
+pub(super) fn window_firing(c: &mut Criterion) {
+    const KEYS: u64 = 1_000;
+    let mut group = c.benchmark_group("window_firing");
+    group.throughput(Throughput::Elements(KEYS));
+    for overlap in [1u64, 5, 100] {
+        let (size, slide) = (
+            Duration::from_millis(10 * overlap),
+            Duration::from_millis(10),
+        );
+        let windows = SlidingWindows::new(size, slide, 0).expect("legal windows");
+        let mut operator = PaneOperator::<WindowResult<u64, u64>, u64, _, _, _, _>::new(
+            windows,
+            |row: Row<'_, WindowResult<u64, u64>>| *row.key(),
+            Count,
+            |key: &u64, count: u64, window, out: &mut Collector<'_, WindowResult<u64, u64>>| {
+                out.collect_window_result(key, &count, window);
+            },
+        );
+        let (mut output, mut bytes, mut time) = (Output::End, Vec::new(), 0i64);
+        group.bench_function(
+            format!("slide_of_1000_keys_size_{overlap}_slides"),
+            |bencher| {
+                bencher.iter(|| {
+                    for key in 0..KEYS {
+                        bytes.clear();
+                        WindowResult::encode(&key, &1u64, TimeWindow::new(0, 1), &mut bytes);
+                        let record = RecordRef {
+                            key_hash: hash(key),
+                            ..record(&bytes, time)
+                        };
+                        assert!(operator.on_record(&record, &mut output).is_ok());
+                    }
+                    time += 10;
+                    let mut progress = operator.on_watermark(EventTime(time - 1), 0, &mut output);
+                    while matches!(progress, Ok(Progress::Yielded)) {
+                        progress = operator.resume(&mut output);
+                    }
+                    assert!(matches!(progress, Ok(Progress::Done)));
+                });
+            },
+        );
+    }
     group.finish();
 }
 

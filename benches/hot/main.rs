@@ -26,6 +26,7 @@ criterion_group! {
     name = hot;
     config = config();
     targets = keyed::partitioner, memory::result_partition, memory::decode, memory::buffer_pool, memory::ring,
-        exchange::frame, exchange::credit, exchange::idle_sweep, keyed::window_pane, keyed::state_table, keyed::value_state
+        exchange::frame, exchange::credit, exchange::idle_sweep, keyed::window_pane, keyed::window_firing,
+        keyed::state_table, keyed::value_state
 }
 criterion_main!(hot);

@@ -67,6 +67,9 @@ pub const SOURCE_POLL_RECORDS: usize = 512;
 /// Timers that a window operator fires in one call, or rows that it gives out: about as much as [`SOURCE_POLL_RECORDS`].
 pub const FIRE_BITE: usize = 512;
 
+/// Places of a pane's table that a window operator looks at in one call: some 100 us.
+pub const MERGE_BITE: usize = 8 * FIRE_BITE;
+
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
 

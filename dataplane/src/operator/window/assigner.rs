@@ -3,7 +3,7 @@
 //! Owns: [`WindowAssigner`], Flink's assigners but sessions, and [`SlidingWindows`], their arithmetic (tumbling windows are those
 //! whose slide is their size).
 //! Invariant: windows start at `offset + k * slide`; panes start at `offset + k * pane`, where `pane` divides both size
-//! and slide, so every window is a whole number of panes (agrees with the windows that Flink 2.2.0 assigns, tested).
+//! and slide, so every window is a whole number of panes; of windows that do not overlap, each is one pane (agrees with the windows that Flink 2.2.0 assigns, tested).
 //! Left out: session windows, which no clock aligns ([`super::session`]).
 
 use std::time::Duration;
@@ -104,7 +104,11 @@ impl SlidingWindows {
             size_ms,
             slide_ms,
             offset_ms,
-            pane_ms: greatest_common_divisor(size_ms, slide_ms),
+            pane_ms: if size_ms <= slide_ms {
+                slide_ms
+            } else {
+                greatest_common_divisor(size_ms, slide_ms)
+            },
         })
     }
 
@@ -114,10 +118,16 @@ impl SlidingWindows {
         self.size_ms
     }
 
-    /// Each timestamp is in one window.
+    /// From one window's start to the next one's, in milliseconds.
     #[must_use]
-    pub const fn is_tumbling(&self) -> bool {
-        self.size_ms == self.slide_ms
+    pub const fn slide_ms(&self) -> i64 {
+        self.slide_ms
+    }
+
+    /// No timestamp is in two windows.
+    #[must_use]
+    pub const fn are_disjoint(&self) -> bool {
+        self.size_ms <= self.slide_ms
     }
 
     /// Calls `visit` with each window that holds `timestamp`, the latest first, as Flink does.
@@ -144,7 +154,8 @@ impl SlidingWindows {
         (self.last_end(start) > timestamp).then_some(start)
     }
 
-    const fn last_start(&self, pane_start: i64) -> i64 {
+    /// Start of the last window that holds a time.
+    pub(super) const fn last_start(&self, pane_start: i64) -> i64 {
         pane_start - (pane_start - self.offset_ms).rem_euclid(self.slide_ms)
     }
 

@@ -22,7 +22,7 @@ pub mod evictor;
 pub mod function;
 mod merging;
 pub mod operator;
-pub mod pane;
+mod pane;
 pub mod pane_operator;
 pub mod session;
 pub mod trigger;
@@ -88,7 +88,7 @@ impl TimeWindow {
 /// Incremental aggregation, as Flink's.
 pub trait AggregateFunction<R: Record>: Clone + Send + 'static {
     /// What is kept per key and window.
-    type Accumulator: PlainValue + Clone;
+    type Accumulator: PlainValue;
     /// What a window gives out.
     type Output;
 

@@ -1,59 +1,122 @@
-//! The state of one pane: an accumulator per key.
+//! Accumulators of one piece of event time, as bytes.
 //!
-//! Owns: [`Pane`], [`KeyTable`] and its hasher. Invariant: a key is there once per pane.
-//! Left out: snapshots; the compact table per key group comes with checkpoints.
+//! Owns: [`Pane`]. Invariant: a key is there once; what is stored under it is its accumulator's bytes.
+//! Left out: which panes there are ([`super::pane_operator`]).
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use crate::error::{Error, Result};
+use crate::operator::window::AggregateFunction;
+use crate::record::{Record, Row};
+use crate::state::byte_table::{ByteTable, Change};
+use crate::state::value::{PlainValue, decode_whole};
 
-/// Accumulators by key.
-pub type KeyTable<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
-
-/// A piece of event time that belongs to the same windows throughout.
-#[derive(Debug)]
-pub struct Pane<K, V> {
+/// Accumulators by key of the records of some piece of event time. Keys carry their key hash, so that they can be sorted into
+/// key groups.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pane {
     /// Its first millisecond.
-    pub start: i64,
-    /// What it holds.
-    pub table: KeyTable<K, V>,
+    pub(super) start: i64,
+    table: ByteTable,
 }
 
-/// A fast hash for keys that already passed the edge's key-group arithmetic: fold and multiply, not for hostile keys that
-/// know the constant (they can slow one key group down, no more).
-///
-/// Source: the multiplier is 2^64 / golden ratio, Knuth 6.4.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct KeyHasher(u64);
+/// An entry: key hash, key and accumulator.
+type Entry<'a> = (u32, &'a [u8], &'a [u8]);
 
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        // The table takes its bits from both ends of the word.
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+impl Pane {
+    pub(super) fn new(start: i64) -> Self {
+        Self {
+            start,
+            table: ByteTable::default(),
         }
     }
 
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(MULTIPLIER);
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.len() == 0
     }
 
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes()
     }
 
-    fn write_u8(&mut self, word: u8) {
-        self.write_u64(u64::from(word));
+    /// Places that may hold an entry, for going through all of them in pieces.
+    pub(super) fn slots(&self) -> usize {
+        self.table.slots()
     }
 
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
+    /// The entry in a place.
+    #[inline]
+    pub(super) fn slot(&self, slot: usize) -> Option<Entry<'_>> {
+        let (hash, entry) = self.table.slot(slot)?;
+        let (key, _) = self.table.address(entry);
+        Some((hash, key, self.table.value(entry)))
+    }
+
+    /// The accumulator of a key.
+    #[inline]
+    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<&[u8]> {
+        self.table.get(hash, key, &[])
+    }
+
+    /// Takes a record in. `fresh` is memory to write in.
+    #[inline]
+    pub(super) fn add<R: Record, A: AggregateFunction<R>>(
+        &mut self,
+        (hash, key): (u32, &[u8]),
+        row: Row<'_, R>,
+        aggregate: &A,
+        fresh: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.change::<A::Accumulator>((hash, key), fresh, |before| {
+            let mut accumulator = match before {
+                Some(before) => decode_whole(before)?,
+                None => aggregate.create_accumulator(),
+            };
+            aggregate.add(row, &mut accumulator);
+            Ok(accumulator)
+        })
+    }
+
+    /// Takes an entry of another pane in.
+    #[inline]
+    pub(super) fn merge<R: Record, A: AggregateFunction<R>>(
+        &mut self,
+        (hash, key, other): Entry<'_>,
+        aggregate: &A,
+        fresh: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.change::<A::Accumulator>((hash, key), fresh, |before| {
+            let other = decode_whole(other)?;
+            let Some(before) = before else {
+                return Ok(other);
+            };
+            let mut accumulator = decode_whole(before)?;
+            aggregate.merge(&mut accumulator, &other);
+            Ok(accumulator)
+        })
+    }
+
+    #[inline]
+    fn change<T: PlainValue>(
+        &mut self,
+        (hash, key): (u32, &[u8]),
+        fresh: &mut Vec<u8>,
+        change: impl FnOnce(Option<&[u8]>) -> Result<T>,
+    ) -> Result<()> {
+        let mut failure = Ok(());
+        let changed = self.table.update(hash, key, &[], fresh, |before, fresh| {
+            match change(before) {
+                Ok(accumulator) => {
+                    accumulator.encode(fresh);
+                    Change::Put
+                }
+                Err(error) => {
+                    failure = Err(error);
+                    Change::Keep
+                }
+            }
+        });
+        match changed {
+            Ok(_) => failure,
+            Err(problem) => Err(Error::operator(format!("window contents: {problem}"))),
+        }
     }
 }

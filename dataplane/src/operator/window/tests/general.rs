@@ -197,8 +197,7 @@ fn the_last_watermark_fires_all_windows_of_event_time_and_global_ones_that_wait_
 fn firing_many_windows_yields_to_others_and_stops_when_the_output_is_full() {
     let tumbling = TumblingEventTimeWindows::of(ms(10));
     let aligned = assigner::SlidingWindows::new(ms(10), ms(5), 0).expect("legal");
-    drop(aligned);
-    for operator in [accumulating(windowing(tumbling))] {
+    for operator in [accumulating(windowing(tumbling)), panes(aligned)] {
         let mut harness = Harness::new(operator);
         let keys = crate::limits::FIRE_BITE as u64 * 3;
         for key in 0..keys {
