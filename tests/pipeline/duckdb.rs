@@ -9,8 +9,9 @@ use super::support::{fails, run_job};
 const EVENTS: u64 = 100_000;
 
 /// Every query that is a built-in job.
-const JOBS: [&str; 11] = [
-    "q0", "q1", "q2", "q5", "q7", "q10", "q14", "q15", "q16", "q21", "q22",
+const JOBS: [&str; 21] = [
+    "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q9", "q10", "q11", "q12", "q14", "q15", "q16",
+    "q17", "q18", "q19", "q20", "q21", "q22", "q23",
 ];
 
 /// Rows of a query over the first events, printed by two subtasks.

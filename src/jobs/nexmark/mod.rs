@@ -1,9 +1,9 @@
 //! Nexmark's queries as built-in jobs.
 //!
-//! Owns: [`NexmarkArgs`] and the queries q0, q1, q2, q5, written with the public API. Each query is a few lines from
+//! Owns: [`NexmarkArgs`] and the queries, written with the public API. Each query is a few lines from
 //! events to rows; source and sink are chosen by flags.
 //! Invariant: rows print as the same JSON whichever sink they go to.
-//! Left out: the other queries (they need joins and state).
+//! Left out: q6, which no SQL engine runs (it asks for an OVER window of a changelog).
 
 use std::time::Duration;
 
@@ -11,20 +11,25 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::nexmark::schema::{
-    AuctionPrice, BidFacts, CalculatedBid, ChannelBid, ChannelReport, ConvertedBid, DayReport,
-    DirectoryBid, Event, FiledBid, HighestBid, HotAuction,
+    AuctionPrice, AuctionReport, BidFacts, BidderWindow, CalculatedBid, CategoryBid, CategoryPrice,
+    ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid, Event, ExpandedBid, FiledBid,
+    HighestBid, HotAuction, LocalItem, RankedBid, SellerBid, WinningBid,
 };
 use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
 
+use self::joins::{category_prices, expanded_bids, local_items, seller_bids, winning_bids};
+use self::ranks::{auction_reports, last_bids, top_bids};
 use self::reports::{channel_report, daily_report};
 use self::source::NexmarkSource;
 use self::stateless::{
     calculate, channel_ids, convert_currency, directories, file_by_minute, select_auctions,
 };
-use self::windows::{highest_bids, hot_items};
+use self::windows::{bids_per_processing_time, bids_per_session, highest_bids, hot_items};
 
 mod calendar;
+mod joins;
+mod ranks;
 mod reports;
 mod source;
 mod stateless;
@@ -37,10 +42,19 @@ table_record!(ChannelReport);
 table_record!(ConvertedBid);
 table_record!(DayReport);
 table_record!(HighestBid);
+table_record!(AuctionReport);
+table_record!(ExpandedBid);
+table_record!(LocalItem);
+table_record!(RankedBid);
+table_record!(SellerBid);
+table_record!(WinningBid);
 table_record!(DirectoryBid);
 table_record!(FiledBid);
 struct_record!(AuctionPrice);
 struct_record!(BidFacts);
+struct_record!(BidderWindow);
+struct_record!(CategoryBid);
+struct_record!(CategoryPrice);
 struct_record!(HotAuction);
 
 /// The queries.
@@ -52,22 +66,42 @@ pub enum Query {
     Q1,
     /// Selection: bids on auctions whose id divides by 123.
     Q2,
+    /// Local items: auctions of category 10 whose sellers live in Oregon, Idaho or California.
+    Q3,
+    /// Average of the highest bids of each category's auctions, kept up to date.
+    Q4,
     /// Hot items: auctions with most bids in the last 10 s, every 2 s.
     Q5,
     /// The highest bids of each 10 s.
     Q7,
+    /// Winning bid of each auction, kept up to date.
+    Q9,
     /// Bids with the day and minute that they are filed under.
     Q10,
+    /// Bids of each bidder's sessions.
+    Q11,
+    /// Bids of each bidder in each 10 s of the wall clock.
+    Q12,
     /// Calculation: bids of a price range, part of the day, characters counted.
     Q14,
     /// Bids, bidders and auctions of each day, kept up to date.
     Q15,
     /// The same of each channel and day.
     Q16,
+    /// Bids and prices of each auction and day, kept up to date.
+    Q17,
+    /// Last bid of each bidder for each auction, kept up to date.
+    Q18,
+    /// Ten highest bids of each auction, kept up to date.
+    Q19,
+    /// Bids and their auctions, of category 10.
+    Q20,
     /// Channel identifiers, by name or out of the url.
     Q21,
     /// Directories of urls.
     Q22,
+    /// Bids, their bidders, and the auctions these opened.
+    Q23,
 }
 
 impl std::fmt::Display for Query {
@@ -239,46 +273,79 @@ impl NexmarkArgs {
     pub fn build(&self, env: &StreamExecutionEnvironment) -> crate::Result<()> {
         self.check()?;
         let events = self.events(env)?;
-        let bids = events
-            .filter(|event| event.body_as_bid().is_some())
-            .name("bids");
+        let bids = || {
+            let bids = events.clone().filter(|event| event.body_as_bid().is_some());
+            bids.name("bids")
+        };
         match self.query {
-            Query::Q0 => self.sink(bids, |event, line| {
+            Query::Q0 => self.sink(bids(), |event, line| {
                 if let Some(bid) = event.body_as_bid() {
                     rows::append_q0(bid, line);
                 }
             }),
-            Query::Q1 => self.sink(convert_currency(bids), |bid, line| {
+            Query::Q1 => self.sink(convert_currency(bids()), |bid, line| {
                 rows::append_q1(bid.view(), line)
             }),
-            Query::Q2 => self.sink(select_auctions(bids), |row, line| {
+            Query::Q2 => self.sink(select_auctions(bids()), |row, line| {
                 rows::append_q2(&row, line)
             }),
-            Query::Q7 => self.sink(highest_bids(bids), |row, line| {
+            Query::Q3 => self.sink(local_items(&events), |row, line| {
+                rows::append_q3(row.view(), line)
+            }),
+            Query::Q4 => self.sink(category_prices(&events), |row, line| {
+                rows::append_q4(row.kind(), &row, line)
+            }),
+            Query::Q9 => self.sink(winning_bids(&events), |row, line| {
+                rows::append_q9(row.kind(), row.view(), line)
+            }),
+            Query::Q11 => self.sink(bids_per_session(bids()), |row, line| {
+                rows::append_q11(&row, line)
+            }),
+            Query::Q12 => self.sink(bids_per_processing_time(bids()), |row, line| {
+                rows::append_q12(&row, line)
+            }),
+            Query::Q17 => self.sink(auction_reports(bids()), |row, line| {
+                rows::append_q17(row.kind(), row.view(), line)
+            }),
+            Query::Q18 => self.sink(last_bids(bids()), |event, line| {
+                if let Some(bid) = event.body_as_bid() {
+                    rows::append_q18(event.kind(), bid, line);
+                }
+            }),
+            Query::Q19 => self.sink(top_bids(bids()), |row, line| {
+                rows::append_q19(row.kind(), row.view(), line)
+            }),
+            Query::Q20 => self.sink(expanded_bids(&events), |row, line| {
+                rows::append_q20(row.view(), line)
+            }),
+            Query::Q23 => self.sink(seller_bids(&events), |row, line| {
+                rows::append_q23(row.view(), line)
+            }),
+            Query::Q7 => self.sink(highest_bids(bids()), |row, line| {
                 rows::append_q7(row.view(), line)
             }),
-            Query::Q15 => self.sink(daily_report(bids), |row, line| {
+            Query::Q15 => self.sink(daily_report(bids()), |row, line| {
                 rows::append_q15(row.kind(), row.view(), line)
             }),
-            Query::Q16 => self.sink(channel_report(bids), |row, line| {
+            Query::Q16 => self.sink(channel_report(bids()), |row, line| {
                 rows::append_q16(row.kind(), row.view(), line)
             }),
-            Query::Q10 => self.sink(file_by_minute(bids), |row, line| {
+            Query::Q10 => self.sink(file_by_minute(bids()), |row, line| {
                 rows::append_q10(row.view(), line)
             }),
-            Query::Q14 => self.sink(calculate(bids), |row, line| {
+            Query::Q14 => self.sink(calculate(bids()), |row, line| {
                 rows::append_q14(row.view(), line)
             }),
-            Query::Q21 => self.sink(channel_ids(bids), |row, line| {
+            Query::Q21 => self.sink(channel_ids(bids()), |row, line| {
                 rows::append_q21(row.view(), line)
             }),
-            Query::Q22 => self.sink(directories(bids), |row, line| {
+            Query::Q22 => self.sink(directories(bids()), |row, line| {
                 rows::append_q22(row.view(), line)
             }),
             Query::Q5 => {
                 let order =
                     |row: Row<'_, HotAuction>| i64::try_from(row.bids()).unwrap_or(i64::MAX);
-                let hot = hot_items(bids).keep_top("hot auctions", 10, order, |row, line| {
+                let hot = hot_items(bids()).keep_top("hot auctions", 10, order, |row, line| {
                     rows::append_q5(&row, line)
                 });
                 self.sink(hot.name("top"), |row, line| rows::append_q5(&row, line))

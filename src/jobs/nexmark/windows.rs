@@ -1,11 +1,13 @@
 //! Queries over windows.
 //!
-//! Owns: q5, q7. Invariant: rows are those of the public suite's SQL.
+//! Owns: q5, q7, q11, q12. Invariant: rows are those of the public suite's SQL.
 
 use std::time::Duration;
 
-use crate::nexmark::schema::{Event, HighestBid, HighestBidArgs, HotAuction};
+use crate::nexmark::schema::{BidderWindow, Event, HighestBid, HighestBidArgs, HotAuction};
 use crate::prelude::*;
+
+use super::reports::facts;
 
 /// q5: per window, the auctions with most bids.
 pub(super) fn hot_items(bids: DataStream<Event<'static>>) -> DataStream<HotAuction> {
@@ -221,4 +223,39 @@ pub(super) fn highest_bids(bids: DataStream<Event<'static>>) -> DataStream<Highe
             },
         )
         .name("highest bids")
+}
+
+/// A row of q11 and q12.
+fn bidder_window(
+    bidder: &u64,
+    count: u64,
+    window: TimeWindow,
+    out: &mut Collector<'_, BidderWindow>,
+) {
+    out.collect(BidderWindow::new(
+        *bidder,
+        count,
+        window.start(),
+        window.end(),
+    ));
+}
+
+/// q11: how many bids a bidder made in each session, which ends with ten seconds without a bid.
+pub(super) fn bids_per_session(bids: DataStream<Event<'static>>) -> DataStream<BidderWindow> {
+    facts(bids)
+        .key_by(|bid| bid.bidder())
+        .window(EventTimeSessionWindows::with_gap(Duration::from_secs(10)))
+        .aggregate_then(Count, bidder_window)
+        .name("bids per session")
+}
+
+/// q12: how many bids a bidder made in each ten seconds of the wall clock.
+pub(super) fn bids_per_processing_time(
+    bids: DataStream<Event<'static>>,
+) -> DataStream<BidderWindow> {
+    facts(bids)
+        .key_by(|bid| bid.bidder())
+        .window(TumblingProcessingTimeWindows::of(Duration::from_secs(10)))
+        .aggregate_then(Count, bidder_window)
+        .name("bids per ten seconds")
 }
