@@ -13,9 +13,11 @@ pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
 pub use ringflow_dataplane::error::Result as OperatorResult;
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
+pub use ringflow_dataplane::operator::co_group::Rows;
 pub use ringflow_dataplane::operator::deduplicate::Deduplicate;
 pub use ringflow_dataplane::operator::group_aggregate::{CannotRetract, GroupAggregateFunction};
 pub use ringflow_dataplane::operator::interval_join::IntervalContext;
+pub use ringflow_dataplane::operator::lookup_join::LookupTable;
 pub use ringflow_dataplane::operator::process::{
     BroadcastAccess, BroadcastState, BroadcastView, KeyedBroadcastProcessFunction,
     KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, ProcessContext, ProcessFunction,

@@ -5,12 +5,14 @@
 //! read bytes unchecked.
 //! Left out: running anything.
 
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use ringflow_dataplane::error::Result as DataResult;
 use ringflow_dataplane::exchange::partitioner::{KeyHash, SelectChannel};
 use ringflow_dataplane::operator::chain::SideOutputId;
+use ringflow_dataplane::operator::lookup_join::{LookupJoin, LookupTable};
 use ringflow_dataplane::operator::process::{Process, ProcessFunction};
 use ringflow_dataplane::operator::side_output::OutputTag;
 use ringflow_dataplane::operator::stateless::{Collector, Filter, FlatMap, Map};
@@ -27,7 +29,7 @@ use ringflow_schemas::key_group::spread;
 use crate::api::connected_streams::ConnectedStreams;
 use crate::api::environment::StreamExecutionEnvironment;
 use crate::api::graph::{Discover, Edge, Node};
-use crate::api::joined_streams::JoinedStreams;
+use crate::api::joined_streams::{Groups, JoinedStreams};
 use crate::api::key::Key;
 use crate::api::keyed_stream::KeyedStream;
 use crate::api::window::WindowAssigner;
@@ -239,6 +241,74 @@ impl<R: Record> DataStream<R> {
     #[must_use]
     pub fn join<S: Record>(self, other: DataStream<S>) -> JoinedStreams<R, S> {
         JoinedStreams::new(self, other)
+    }
+
+    /// Brings the records of this stream, the left side, and of another one together, by key and window: name the keys next, then
+    /// the window.
+    #[must_use]
+    pub fn co_group<S: Record>(self, other: DataStream<S>) -> JoinedStreams<R, S, Groups> {
+        JoinedStreams::new(self, other)
+    }
+
+    /// Looks up the row of each record's key in a bounded table; records without one are dropped.
+    ///
+    /// ```
+    /// use ringflow::prelude::*;
+    ///
+    /// let squares = LookupTable::of(|| (0..5u64).map(|number| (number, number * number)));
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// env.from_source(SequenceSource::new(10), WatermarkStrategy::no_watermarks(), "numbers")
+    ///     .lookup_join(squares, |number| number.value(), |_, square, out: &mut Collector<'_, Number>| {
+    ///         out.collect(Number::new(*square));
+    ///     })
+    ///     .discard();
+    /// # assert_eq!(env.execute("squares of numbers below 5")?.records_out, 5);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lookup_join<K, V, O: Record>(
+        self,
+        table: LookupTable<K, V>,
+        key: impl for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
+        function: impl for<'a> Fn(Row<'a, R>, &V, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
+    ) -> DataStream<O>
+    where
+        K: Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        self.left_lookup_join(
+            table,
+            key,
+            move |row, value: Option<&V>, out: &mut Collector<'_, O>| {
+                if let Some(value) = value {
+                    function(row, value, out);
+                }
+            },
+        )
+    }
+
+    /// As [`DataStream::lookup_join`], and `function` gets records without a row too.
+    #[must_use]
+    pub fn left_lookup_join<K, V, O: Record>(
+        self,
+        table: LookupTable<K, V>,
+        key: impl for<'a> Fn(Row<'a, R>) -> K + Clone + Send + Sync + 'static,
+        function: impl for<'a> Fn(Row<'a, R>, Option<&V>, &mut Collector<'_, O>)
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> DataStream<O>
+    where
+        K: Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        let make = move |_: &PrepareContext| {
+            let (key, function) = (key.clone(), function.clone());
+            let operator = LookupJoin::<R, K, V, O, _, _>::new(table.load()?, key, function);
+            Ok(Box::new(operator) as Box<dyn Operator>)
+        };
+        self.add("Lookup Join", OperatorKind::OneInput, factory(make))
     }
 
     /// What the last operator sends to the side output `tag`.

@@ -20,6 +20,7 @@ use ringflow_schemas::graph::OperatorKind;
 
 use crate::api::connected_streams::{BroadcastConnectedStream, ConnectedKeyedStreams};
 use crate::api::data_stream::{DataStream, factory};
+use crate::api::environment::StreamExecutionEnvironment;
 use crate::api::interval_join::IntervalJoined;
 use crate::api::key::Key;
 use crate::api::window::{
@@ -33,6 +34,13 @@ pub struct KeyedStream<R, K, KF> {
     stream: DataStream<R>,
     key: KF,
     keys: PhantomData<fn() -> K>,
+}
+
+impl<R: Record, K: Key, KF> KeyedStream<R, K, KF> {
+    /// The environment that this stream is part of.
+    pub(crate) fn env(&self) -> &StreamExecutionEnvironment {
+        self.stream.env()
+    }
 }
 
 impl<R: Record, K: Key, KF> KeyedStream<R, K, KF>

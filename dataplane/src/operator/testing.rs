@@ -94,8 +94,14 @@ impl Tested {
             watermark: Watermark::At(EventTime(time)),
             origin_ns: 0,
         };
-        let progress = self.chain.on_signal(Signal::Control(signal));
-        assert_eq!(progress.expect("fires"), Progress::Done);
+        let mut progress = self
+            .chain
+            .on_signal(Signal::Control(signal))
+            .expect("fires");
+        while progress == Progress::Yielded {
+            progress = self.chain.resume().expect("fires");
+        }
+        assert_eq!(progress, Progress::Done);
     }
 
     /// The records that came out.
