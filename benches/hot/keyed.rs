@@ -22,19 +22,19 @@ use ringflow_schemas::graph::Partitioner as Kind;
 use ringflow_schemas::key_group;
 
 /// Steps through keys in an order that no prefetcher knows: 48271 is prime to the counts used here.
-struct Keys {
-    next: u64,
-    count: u64,
+pub(super) struct Keys {
+    pub(super) next: u64,
+    pub(super) count: u64,
 }
 
 impl Keys {
-    fn take(&mut self) -> u64 {
+    pub(super) fn take(&mut self) -> u64 {
         self.next = (self.next + 48_271) % self.count;
         self.next
     }
 }
 
-fn hash(key: u64) -> u32 {
+pub(super) fn hash(key: u64) -> u32 {
     key_group::spread(key_group::hash_code_u64(key))
 }
 

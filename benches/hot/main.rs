@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
+mod changelog;
 mod exchange;
 mod keyed;
 mod memory;
@@ -27,6 +28,7 @@ criterion_group! {
     config = config();
     targets = keyed::partitioner, memory::result_partition, memory::decode, memory::buffer_pool, memory::ring,
         exchange::frame, exchange::credit, exchange::idle_sweep, keyed::window_pane, keyed::window_firing,
-        keyed::state_table, keyed::value_state
+        keyed::state_table, keyed::value_state,
+        changelog::group_aggregate, changelog::join
 }
 criterion_main!(hot);

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`KeyedStream`]. Invariant: records of one key meet in one subtask, and operators on a keyed stream see state of
 //! their record's key only.
-//! Left out: windows ([`super::windowed_stream`]).
+//! Left out: windows ([`super::windowed_stream`]), and joins without bounds ([`super::joined_streams`]).
 
 use std::marker::PhantomData;
 
@@ -180,14 +180,11 @@ where
     /// # Ok::<(), ringflow::Error>(())
     /// ```
     #[must_use]
-    pub fn top_n<S: Ord>(
+    pub fn top_n<S: Ord + 'static>(
         self,
         top: impl Into<TopN>,
         order: impl for<'a> Fn(Row<'a, R>) -> S + Clone + Send + Sync + 'static,
-    ) -> DataStream<R>
-    where
-        S: 'static,
-    {
+    ) -> DataStream<R> {
         let emit = |row: Row<'_, R>, _rank, out: &mut Collector<'_, R>| out.collect_row(row);
         self.add_top_n(top.into(), false, order, emit)
     }
@@ -195,15 +192,12 @@ where
     /// As [`KeyedStream::top_n`]; `emit` makes records of a row and its rank, from 1. A row whose rank changes is sent again: per
     /// rank, `-U` with the row that had it and `+U` with the one that has it now.
     #[must_use]
-    pub fn top_n_with_rank<S: Ord, O: Record>(
+    pub fn top_n_with_rank<S: Ord + 'static, O: Record>(
         self,
         top: impl Into<TopN>,
         order: impl for<'a> Fn(Row<'a, R>) -> S + Clone + Send + Sync + 'static,
         emit: impl for<'a> Fn(Row<'a, R>, u64, &mut Collector<'_, O>) + Clone + Send + Sync + 'static,
-    ) -> DataStream<O>
-    where
-        S: 'static,
-    {
+    ) -> DataStream<O> {
         self.add_top_n(top.into(), true, order, emit)
     }
 

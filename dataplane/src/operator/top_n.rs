@@ -94,8 +94,11 @@ pub struct TopNOperator<R, K, S, O, KF, SF, EF> {
     /// A row on its way into a free place, as stored.
     successor: Vec<u8>,
     scratch: Scratch,
-    types: PhantomData<fn() -> (K, S, O)>,
+    types: Types<K, S, O>,
 }
+
+/// Types of keys, of what rows are sorted by, and of output.
+type Types<K, S, O> = PhantomData<fn() -> (K, S, O)>;
 
 struct State<R> {
     keyed: Keyed,

@@ -28,7 +28,7 @@ fn tested(size: u64, slide: u64) -> Tested {
                 left.len() + right.len(),
                 left.iter().count() + right.iter().count()
             );
-            assert_eq!(left.is_empty(), left.len() == 0);
+            assert_eq!(left.is_empty(), left.iter().next().is_none());
             for row in left.iter() {
                 out.collect(Triple::new(*key, window.start(), row.a()));
             }
