@@ -35,3 +35,8 @@ pub use ringflow_dataplane::state::handles::{
     UpdateType, ValueState, ValueStateDescriptor,
 };
 pub use ringflow_dataplane::state::value::{PlainValue, RecordOf, StateValue, Stored};
+/// What functions with state return.
+pub use ringflow_dataplane::state::backend::KeyedStateBackend;
+    KeyedAccess, ListState, ListStateDescriptor, MapState, MapStateDescriptor, ValueState,
+    ValueStateDescriptor,
+pub use ringflow_dataplane::state::value::PlainValue;

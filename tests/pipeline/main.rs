@@ -20,6 +20,7 @@ mod streams;
 mod sum;
 #[path = "../support/mod.rs"]
 mod support;
+mod windows;
 
 const EVENTS: u64 = 1_000_000;
 const QUERIES: [(&str, Query); 4] = [
