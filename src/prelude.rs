@@ -11,6 +11,7 @@ pub use crate::api::watermark::{WatermarkGenerator, WatermarkStrategy};
 pub use crate::api::window::*;
 pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
+/// What functions with state return.
 pub use ringflow_dataplane::error::Result as OperatorResult;
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
 pub use ringflow_dataplane::operator::co_group::Rows;
@@ -29,14 +30,10 @@ pub use ringflow_dataplane::operator::top_n::TopN;
 pub use ringflow_dataplane::plain_value;
 pub use ringflow_dataplane::record::{EventTime, Record, Row, RowKind, StructRecord};
 pub use ringflow_dataplane::source::watermark::WatermarkOutput;
+pub use ringflow_dataplane::state::backend::KeyedStateBackend;
 pub use ringflow_dataplane::state::handles::{
-    AggregatingState, AggregatingStateDescriptor, ListState, ListStateDescriptor, MapState,
-    MapStateDescriptor, ReducingState, ReducingStateDescriptor, StateTtlConfig, StateVisibility,
-    UpdateType, ValueState, ValueStateDescriptor,
+    AggregatingState, AggregatingStateDescriptor, KeyedAccess, ListState, ListStateDescriptor,
+    MapState, MapStateDescriptor, ReducingState, ReducingStateDescriptor, StateTtlConfig,
+    StateVisibility, UpdateType, ValueState, ValueStateDescriptor,
 };
 pub use ringflow_dataplane::state::value::{PlainValue, RecordOf, StateValue, Stored};
-/// What functions with state return.
-pub use ringflow_dataplane::state::backend::KeyedStateBackend;
-    KeyedAccess, ListState, ListStateDescriptor, MapState, MapStateDescriptor, ValueState,
-    ValueStateDescriptor,
-pub use ringflow_dataplane::state::value::PlainValue;

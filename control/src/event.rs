@@ -145,6 +145,8 @@ pub struct SubtaskCounters {
     pub sink_records: u64,
     pub bytes_copied: u64,
     pub pending_records: u64,
+    pub state_bytes: u64,
+    pub state_bytes_max: u64,
 }
 
 /// How accumulators of the same name become one.

@@ -1,7 +1,8 @@
 //! Counters of one subtask, its latency histogram, and accumulators.
 //!
 //! Owns: [`SubtaskMetrics`] (written by the subtask's core only, so plain cells) and [`Accumulator`] (a named result
-//! that the JobManager merges over subtasks). Invariant: counters only grow.
+//! that the JobManager merges over subtasks). Invariant: counters only grow, but for what waits
+//! outside and the size of state.
 //! Left out: how they reach the JobManager (task_manager) and Prometheus (later).
 
 use std::cell::{Cell, RefCell};
@@ -45,6 +46,10 @@ pub struct SubtaskMetrics {
     pub bytes_copied: Cell<u64>,
     /// Records known to wait outside.
     pub pending_records: Cell<u64>,
+    /// Bytes of memory of the chain's state when it was last looked at.
+    pub state_bytes: Cell<u64>,
+    /// The most that any look at it found.
+    pub state_bytes_max: Cell<u64>,
     /// Source-to-sink latency in microseconds since the last report, at sinks.
     pub latency_us: RefCell<Histogram<u64>>,
 }
@@ -68,6 +73,8 @@ impl Default for SubtaskMetrics {
             sink_records: zero(),
             bytes_copied: zero(),
             pending_records: zero(),
+            state_bytes: zero(),
+            state_bytes_max: zero(),
             latency_us: RefCell::new(
                 Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)
                     .expect("1 < 1 h, 3 digits: legal bounds"),
@@ -83,6 +90,14 @@ pub fn add(counter: &Cell<u64>, amount: u64) {
 }
 
 impl SubtaskMetrics {
+    /// The chain's state was found to take `bytes`.
+    pub fn found_state(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.state_bytes.set(bytes);
+        self.state_bytes_max
+            .set(self.state_bytes_max.get().max(bytes));
+    }
+
     /// Records how long a record took from when it was due at its source until `wall_ns`.
     #[inline]
     pub fn record_latency(&self, origin_ns: u64, wall_ns: u64) {

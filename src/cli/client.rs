@@ -100,6 +100,7 @@ pub struct Progress {
     pub late_records_dropped: u64,
     pub bad_records: u64,
     pub pending_records: u64,
+    pub state_bytes_max: u64,
     pub cpu_seconds: f64,
     pub latency_us: Option<Latency>,
     pub latency_us_interval: Option<Latency>,

@@ -59,6 +59,9 @@ pub struct Summary {
     pub late_records_dropped: u64,
     /// Payloads that were no valid record.
     pub bad_records: u64,
+    /// Memory of the job's state, in bytes: the most that each subtask was found to hold, added up. It is looked at with each
+    /// report (every second or so), before the end of input fires what is left, and at the end.
+    pub state_bytes: u64,
     /// From when a record was due at its source until it reached a sink.
     pub latency_us: Option<Latency>,
     /// The job's result, where it has one.
@@ -239,6 +242,7 @@ fn summarize(progress: Progress) -> crate::Result<Summary> {
         },
         late_records_dropped: progress.late_records_dropped,
         bad_records: progress.bad_records,
+        state_bytes: progress.state_bytes_max,
         latency_us: progress.latency_us,
         result,
     })

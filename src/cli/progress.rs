@@ -201,6 +201,13 @@ pub fn print_summary(summary: &Summary, json: bool) -> crate::Result<()> {
             grouped(summary.bad_records)
         )?;
     }
+    if summary.state_bytes > 0 {
+        writeln!(
+            out,
+            "state at most          {} bytes",
+            grouped(summary.state_bytes)
+        )?;
+    }
     if let Some(latency) = summary.latency_us {
         writeln!(
             out,

@@ -41,6 +41,42 @@ fn a_source_apart_sits_in_another_process_than_its_sums() {
     cluster.wait_for_slots(2, 2);
 }
 
+#[test]
+fn state_bytes_are_those_of_the_sums() {
+    let cluster = Cluster::start(&[Tm { slots: 2 }]);
+    let run = |flags: &[&str]| {
+        let job = [
+            "-m",
+            &cluster.rest,
+            "sum",
+            "--records",
+            "100000",
+            "--keys",
+            "5000",
+        ];
+        run_job(&[&job[..], flags].concat()).1
+    };
+    let summary = run(&[]);
+    let state = summary["state_bytes"].as_u64().unwrap();
+    assert!((5_000 * 24..5_000 * 24 * 16).contains(&state), "{state}");
+    let id = summary["job_id"].as_str().unwrap();
+    let details = cluster.get(&format!("/jobs/{id}"));
+    let metric = details["vertices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|vertex| {
+            let vertex = vertex["id"].as_str().unwrap();
+            let path = format!("/jobs/{id}/vertices/{vertex}/subtasks/metrics?get=stateBytes");
+            cluster.get(&path)[0]["sum"].as_f64().unwrap()
+        });
+    // Sums stay to the end.
+    #[allow(clippy::cast_precision_loss, reason = "a small count")]
+    let expected = state as f64;
+    assert_eq!(metric.sum::<f64>(), expected);
+    assert_eq!(run(&["--chained"])["state_bytes"], 0);
+}
+
 /// Runs a paced job whose source is in another process than its sums: the source's buffers and records out, the median
 /// latency in microseconds, and the job's configuration.
 fn paced(cluster: &Cluster, flags: &[&str], rate: &str, records: &str) -> (f64, f64, u64, Value) {

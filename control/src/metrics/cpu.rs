@@ -1,6 +1,7 @@
 //! CPU time of a job.
 //!
-//! Owns: for each TaskManager of the job, the CPU time of its process when the job came and the last one known.
+//! Owns: for each TaskManager of the job, the CPU time of its process when the job came (once all its subtasks have
+//! run: when the last of them there said so) and the last one known.
 //! Invariant: frozen once the job has ended (nobody calls `observe` any more).
 //! Left out: telling jobs of one process apart; two jobs that share a process both count all of it.
 
@@ -14,7 +15,7 @@ struct Span {
     latest_ns: u64,
 }
 
-/// CPU time since deployment, over all TaskManagers of a job.
+/// CPU time since all subtasks ran, or before since deployment, over all TaskManagers of a job.
 #[derive(Debug, Default)]
 pub(crate) struct JobCpu {
     spans: BTreeMap<ConnectionId, Option<Span>>,
@@ -41,6 +42,13 @@ impl JobCpu {
         }
     }
 
+    /// All subtasks are running: what building them cost is over, and not the job's.
+    pub(crate) fn restart(&mut self) {
+        for span in self.spans.values_mut().flatten() {
+            span.from_ns = span.latest_ns;
+        }
+    }
+
     /// Whether the job came to this TaskManager.
     pub(crate) fn involves(&self, connection: ConnectionId) -> bool {
         self.spans.contains_key(&connection)
@@ -51,5 +59,26 @@ impl JobCpu {
             total.saturating_add(span.latest_ns.saturating_sub(span.from_ns))
         });
         std::time::Duration::from_nanos(total_ns).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_before_all_subtasks_ran_is_not_the_job_s() {
+        let (early, late) = (ConnectionId(1), ConnectionId(2));
+        let mut cpu = JobCpu::default();
+        cpu.begin(early, Some(1_000_000_000));
+        cpu.begin(late, None);
+        cpu.observe(early, 3_000_000_000);
+        cpu.observe(late, 5_000_000_000);
+        assert!((cpu.seconds() - 2.0).abs() < 1e-9);
+        cpu.restart();
+        assert!(cpu.seconds().abs() < 1e-9);
+        cpu.observe(early, 3_500_000_000);
+        cpu.observe(late, 6_000_000_000);
+        assert!((cpu.seconds() - 1.5).abs() < 1e-9);
     }
 }

@@ -264,6 +264,7 @@ impl Job {
         });
         if self.running_at.is_none() && self.executions.all_have_run() {
             self.running_at = Some(now);
+            self.cpu.restart();
         }
         if to.is_terminal()
             && let Some(placement) = self

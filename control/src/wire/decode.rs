@@ -225,6 +225,8 @@ fn counters(counters: &wire::SubtaskCounters) -> SubtaskCounters {
         sink_records: counters.sink_records(),
         bytes_copied: counters.bytes_copied(),
         pending_records: counters.pending_records(),
+        state_bytes: counters.state_bytes(),
+        state_bytes_max: counters.state_bytes_max(),
     }
 }
 

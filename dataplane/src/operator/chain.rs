@@ -536,6 +536,19 @@ impl Chain {
         self.head.for_each_partition(&mut visit);
     }
 
+    /// Bytes of memory of the state of all operators. Cost: a look at every table.
+    #[must_use]
+    pub fn state_bytes(&mut self) -> usize {
+        let mut bytes = 0;
+        self.head
+            .for_each_node(&mut |node| {
+                bytes += node.operator.state_bytes();
+                Ok(())
+            })
+            .expect("the visit above cannot fail");
+        bytes
+    }
+
     /// Closes every operator and collects its accumulators.
     pub fn close(&mut self) -> Vec<Accumulator> {
         let mut accumulators = Vec::new();

@@ -234,6 +234,10 @@ where
     KB: for<'b> Fn(Row<'b, B>) -> K + Send,
     F: for<'a, 'b> Fn(&K, TimeWindow, Rows<'a, A>, Rows<'b, B>, &mut Collector<'_, O>) + Send,
 {
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |sides| sides.keyed.bytes())
+    }
+
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.metrics.set(Rc::clone(&context.metrics));
         let mut keyed = Keyed::open(context);

@@ -149,6 +149,10 @@ where
         Ok(())
     }
 
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |(keyed, _)| keyed.bytes())
+    }
+
     fn wants_keys(&self) -> bool {
         true
     }

@@ -226,6 +226,10 @@ where
     KB: for<'b> Fn(Row<'b, B>) -> K + Send,
     F: for<'a, 'b> Fn(Row<'a, A>, Row<'b, B>, &IntervalContext, &mut Collector<'_, O>) + Send,
 {
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |sides| sides.keyed.bytes())
+    }
+
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.metrics.set(Rc::clone(&context.metrics));
         let mut keyed = Keyed::open(context);

@@ -121,6 +121,10 @@ where
     KB: for<'b> Fn(Row<'b, B>) -> K + Send,
     F: for<'a, 'b> Fn(Option<Row<'a, A>>, Option<Row<'b, B>>, &mut Collector<'_, O>) + Send,
 {
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |sides| sides.keyed.bytes())
+    }
+
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         let mut keyed = Keyed::open(context);
         keyed.read_clock(self.ttl.is_some());

@@ -66,6 +66,12 @@ impl Keyed {
         self.expires = reads;
     }
 
+    /// Bytes of memory of state and timers. Cost: a look at every table.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.backend.bytes() + self.timers.bytes()
+    }
+
     /// Processing time, in milliseconds since the epoch. Cost: a reading of the clock.
     #[must_use]
     pub fn now_ms(&self) -> i64 {

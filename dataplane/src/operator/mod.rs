@@ -196,6 +196,12 @@ pub trait Operator: Send {
         false
     }
 
+    /// Bytes of memory of its state: keyed state, windows, timers; 0 for operators without. Asked when counters are reported, not
+    /// per record, so it may look at every table.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
     /// Last call: leaves its accumulators. Must not block; hand blocking work to the housekeeping threads.
     fn close(&mut self, accumulators: &mut Vec<Accumulator>) {
         let _ = accumulators;

@@ -572,6 +572,11 @@ trait Body<K>: Send {
         context: &mut KeyedContext<'_, K>,
         emit: Emit<'_>,
     ) -> Result<()>;
+
+    /// Bytes of what it keeps beside keyed state.
+    fn state_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Where a function's records go, and the time and origin they take.
@@ -763,6 +768,10 @@ impl<K: PlainValue, B: Body<K>> Operator for KeyedProcess<K, B> {
 
     fn resume(&mut self, output: &mut Output) -> Result<Progress> {
         self.fire(output)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.keyed.as_ref().map_or(0, Keyed::bytes) + self.body.state_bytes()
     }
 }
 
@@ -1003,5 +1012,9 @@ where
         let function = &mut self.function;
         let mut broadcast = BroadcastView(KeyedAccess::new(&mut self.broadcast, EVERYWHERE, 0));
         emit.run(|out| function.on_timer(timestamp, &mut broadcast, context, out))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.broadcast.bytes()
     }
 }

@@ -173,6 +173,10 @@ where
         })
     }
 
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, KeyedState::bytes)
+    }
+
     fn takes_runs(&self) -> bool {
         is_small::<R>()
     }

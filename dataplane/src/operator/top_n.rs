@@ -399,6 +399,10 @@ where
         Ok(())
     }
 
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| state.keyed.bytes())
+    }
+
     fn wants_keys(&self) -> bool {
         true
     }

@@ -509,6 +509,8 @@ fn snapshot(
         metrics.sink_records.get(),
         metrics.bytes_copied.get(),
         metrics.pending_records.get(),
+        metrics.state_bytes.get(),
+        metrics.state_bytes_max.get(),
     );
     SubtaskSnapshot {
         attempt,

@@ -122,6 +122,16 @@ impl<'a> Next<'a> {
     }
 }
 
+/// Passes a signal into the chain. The end of event time fires and clears what windows and timers hold, so state is looked at
+/// before: a job that ends between two reports has had state all the same.
+fn pass(chain: &mut Chain, metrics: &SubtaskMetrics, signal: Control) -> Result<Progress> {
+    let ends_time = Watermark::At(EventTime::MAX);
+    if matches!(signal, Control::Watermark { watermark, .. } if watermark == ends_time) {
+        metrics.found_state(chain.state_bytes());
+    }
+    chain.on_signal(Signal::Control(signal))
+}
+
 /// One parallel instance at work.
 #[allow(missing_debug_implementations, reason = "holds boxed operators")]
 pub struct Subtask {
@@ -331,7 +341,7 @@ impl Subtask {
     /// Passes waiting signals on; false when one is blocked.
     fn pass_signals(&mut self) -> Result<bool> {
         while let Some(signal) = self.signals.pop_front() {
-            if self.chain.on_signal(Signal::Control(signal))? != Progress::Done {
+            if pass(&mut self.chain, &self.metrics, signal)? != Progress::Done {
                 return Ok(false);
             }
         }
@@ -503,8 +513,8 @@ impl Subtask {
                         offset = end;
                         ended = gate.on_control(channel, control, &mut self.signals)?;
                         while let Some(signal) = self.signals.pop_front() {
-                            let signal = Signal::Control(signal);
-                            stopped = self.chain.on_signal(signal)? != Progress::Done;
+                            let progress = pass(&mut self.chain, &self.metrics, signal)?;
+                            stopped = progress != Progress::Done;
                             if stopped {
                                 break;
                             }
@@ -551,7 +561,8 @@ impl Subtask {
         moves || self.chain.has_yielded() || (!blocked && self.has_input())
     }
 
-    /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost.
+    /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost,
+    /// what state takes.
     pub fn count(&mut self) {
         match &self.head {
             Head::Source { reader, .. } => {
@@ -565,6 +576,7 @@ impl Subtask {
                 self.copied_bytes = copied;
             }
         }
+        self.metrics.found_state(self.chain.state_bytes());
     }
 
     fn has_input(&self) -> bool {

@@ -9,7 +9,8 @@ use crate::exchange::local::LocalQueue;
 use crate::exchange::partitioner::Partitioner;
 use crate::exchange::result_partition::ResultPartition;
 use crate::limits::BUFFER_BYTES;
-use crate::operator::chain::Output;
+use crate::operator::Operator;
+use crate::operator::chain::{ChainNode, Output};
 use crate::record::{RecordRef, RowKind};
 
 const TIMEOUT_NS: u64 = 100;
@@ -27,6 +28,11 @@ fn passes_on(input: &LocalQueue, outputs: &[LocalQueue]) -> Subtask {
         )))
     };
     let chain = Chain::new(Output::Several(outputs.iter().map(partition).collect()));
+    subtask(input, chain, Rc::clone(&metrics))
+}
+
+/// A subtask that reads from `input`.
+fn subtask(input: &LocalQueue, chain: Chain, metrics: Rc<SubtaskMetrics>) -> Subtask {
     let roads = vec![(ChannelReceiver::Local(input.clone()), "here".to_owned(), 0)];
     let head = Head::Gate {
         gate: InputGate::new(roads),
@@ -114,4 +120,56 @@ fn a_buffer_is_sent_when_due_though_another_consumer_blocks_the_subtask() {
     assert!(!subtask.can_move(1_110));
     drop(blocked.pop());
     assert!(subtask.can_move(1_110));
+}
+
+/// Keeps 100 bytes for each record until the end of event time.
+struct Hoard(usize);
+
+impl Operator for Hoard {
+    fn on_record(&mut self, _record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
+        self.0 += 100;
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, at: EventTime, _: u64, _: &mut Output) -> Result<Progress> {
+        if at == EventTime::MAX {
+            self.0 = 0;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.0
+    }
+}
+
+#[test]
+fn state_is_looked_at_in_reports_and_before_the_end_of_time_clears_it() {
+    let input = LocalQueue::new(8);
+    // Two of them: a chain's state is that of all its operators.
+    let last = ChainNode::new("last", Box::new(Hoard(7)), Output::Capture(Vec::new()));
+    let node = ChainNode::new("hoard", Box::new(Hoard(0)), Output::Chained(Box::new(last)));
+    let chain = Chain::new(Output::Chained(Box::new(node)));
+    let mut subtask = subtask(&input, chain, Rc::default());
+    let figures =
+        |metrics: &SubtaskMetrics| (metrics.state_bytes.get(), metrics.state_bytes_max.get());
+    let mut records = buffer(&[b"1", b"2"]);
+    let soon = Watermark::At(EventTime(5));
+    let watermark = |watermark| Control::Watermark {
+        watermark,
+        origin_ns: 0,
+    };
+    assert!(records.push_control(watermark(soon)));
+    input.push(records).expect("room");
+    assert_eq!(subtask.work(1_000).expect("hoards"), Turn::Worked);
+    assert_eq!(figures(subtask.metrics()), (0, 0), "not looked at yet");
+    subtask.count();
+    assert_eq!(figures(subtask.metrics()), (207, 207));
+    let mut records = buffer(&[b"3"]);
+    assert!(records.push_control(watermark(Watermark::At(EventTime::MAX))));
+    assert!(records.push_control(Control::EndOfInput));
+    input.push(records).expect("room");
+    assert_eq!(subtask.work(1_001).expect("hoards"), Turn::Worked);
+    let (metrics, ..) = subtask.close();
+    assert_eq!(figures(&metrics), (0, 307));
 }

@@ -2197,10 +2197,10 @@ impl<'a> SlotDescription {
 // struct SubtaskCounters, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-pub struct SubtaskCounters(pub [u8; 120]);
+pub struct SubtaskCounters(pub [u8; 136]);
 impl Default for SubtaskCounters { 
   fn default() -> Self { 
-    Self([0; 120])
+    Self([0; 136])
   }
 }
 impl ::core::fmt::Debug for SubtaskCounters {
@@ -2221,6 +2221,8 @@ impl ::core::fmt::Debug for SubtaskCounters {
       .field("sink_records", &self.sink_records())
       .field("bytes_copied", &self.bytes_copied())
       .field("pending_records", &self.pending_records())
+      .field("state_bytes", &self.state_bytes())
+      .field("state_bytes_max", &self.state_bytes_max())
       .finish()
   }
 }
@@ -2280,8 +2282,10 @@ impl<'a> SubtaskCounters {
     sink_records: u64,
     bytes_copied: u64,
     pending_records: u64,
+    state_bytes: u64,
+    state_bytes_max: u64,
   ) -> Self {
-    let mut s = Self([0; 120]);
+    let mut s = Self([0; 136]);
     s.set_records_in(records_in);
     s.set_records_out(records_out);
     s.set_bytes_in(bytes_in);
@@ -2297,6 +2301,8 @@ impl<'a> SubtaskCounters {
     s.set_sink_records(sink_records);
     s.set_bytes_copied(bytes_copied);
     s.set_pending_records(pending_records);
+    s.set_state_bytes(state_bytes);
+    s.set_state_bytes_max(state_bytes_max);
     s
   }
 
@@ -2730,6 +2736,64 @@ impl<'a> SubtaskCounters {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[112..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn state_bytes(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[120..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_state_bytes(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[120..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn state_bytes_max(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[128..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_state_bytes_max(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[128..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }

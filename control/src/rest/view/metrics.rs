@@ -24,7 +24,7 @@ enum Metric {
     Rate(fn(&TimeShares) -> f64),
 }
 
-const SUBTASK_METRICS: [(&str, Metric); 14] = [
+const SUBTASK_METRICS: [(&str, Metric); 15] = [
     ("numRecordsIn", Metric::Count(|e| e.counters.records_in)),
     ("numRecordsOut", Metric::Count(|e| e.counters.records_out)),
     ("numBytesIn", Metric::Count(|e| e.counters.bytes_in)),
@@ -32,6 +32,8 @@ const SUBTASK_METRICS: [(&str, Metric); 14] = [
     ("numBuffersOut", Metric::Count(|e| e.counters.buffers_out)),
     // Ours: bytes of records copied into exchange buffers.
     ("numBytesCopied", Metric::Count(|e| e.counters.bytes_copied)),
+    // Ours: memory of keyed state, windows and timers. Flink tells sizes of checkpoints only.
+    ("stateBytes", Metric::Count(|e| e.counters.state_bytes)),
     (
         "accumulateBusyTimeMs",
         Metric::Count(|e| e.counters.busy_ns / 1_000_000),

@@ -25,6 +25,8 @@ pub(crate) fn progress(job: &Job, now: Timestamp) -> Value {
         "bad_records": total(|counters| counters.bad_records),
         "pending_records": total(|counters| counters.pending_records),
         "bytes_copied": total(|counters| counters.bytes_copied),
+        "state_bytes": total(|counters| counters.state_bytes),
+        "state_bytes_max": total(|counters| counters.state_bytes_max),
         "cpu_seconds": job.cpu.seconds(),
         "latency_us": job.latency.total().map(latency),
         "latency_us_interval": job.latency.interval().map(latency),

@@ -597,6 +597,11 @@ where
         Ok(())
     }
 
+    fn state_bytes(&self) -> usize {
+        let keyed = self.windows.keyed.as_ref();
+        keyed.map_or(0, |keyed| keyed.backend.bytes() + keyed.timers.bytes())
+    }
+
     /// When windows fire once, at their end, no record makes any.
     fn takes_runs(&self) -> bool {
         self.windows.fires_once

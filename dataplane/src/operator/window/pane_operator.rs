@@ -470,6 +470,10 @@ where
         Ok(())
     }
 
+    fn state_bytes(&self) -> usize {
+        self.panes.bytes()
+    }
+
     /// It emits with watermarks only.
     fn takes_runs(&self) -> bool {
         true
