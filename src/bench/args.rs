@@ -5,12 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::CpuList;
 
 use crate::cli::args::{OutputFormat, ReceiveMode, parse_bytes, parse_spin};
 use crate::duration;
+use crate::jobs::nexmark::Query;
 
 /// `ringflow bench`.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +39,17 @@ pub enum Bench {
     /// floor sends one 64-byte message per record at the same rate over a raw TCP socket between two threads that spin on
     /// the same two CPUs.
     Latency(LatencyArgs),
+    /// Measure queries of the Nexmark benchmark: events per second and per CPU-second, latency, size of state
+    ///
+    /// In each round a query runs twice on a cluster of TaskManager processes that make the events themselves: as fast as it
+    /// goes, for throughput and state; then paced at half of the rate just found, for latency from when an event was due
+    /// until what became of it reached the sink (of a query that updates its results, each change counts). CPU time is that
+    /// of all threads of the TaskManager processes; it and the seconds count from when all subtasks run. The floor is the
+    /// generator alone: the same events made in one loop on one CPU.
+    ///
+    /// Beside each query stands what Apache Flink 2.2 did in the ringflow project's own measurements on two cores of one
+    /// machine, in events per CPU-second: an order of magnitude, since your machine is another.
+    Nexmark(NexmarkBenchArgs),
     /// Measure records per second and per CPU-second
     ///
     /// A keyed running sum over records of three u64 (24 bytes), as fast as it goes, through two TaskManager processes of
@@ -121,6 +133,61 @@ pub struct LatencyArgs {
     /// N sums share the two data cores, and the rate stays that of the whole job
     #[arg(long, value_name = "SETTING=N,N,..")]
     pub sweep: Option<Sweep>,
+}
+
+/// Which queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queries {
+    /// All there are.
+    All,
+    /// One.
+    One(Query),
+}
+
+impl std::str::FromStr for Queries {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("all") {
+            return Ok(Self::All);
+        }
+        Query::from_str(text, true).map(Self::One).map_err(|_| {
+            let names: Vec<String> = Query::value_variants()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            format!("no such query; there are {}, and `all`", names.join(", "))
+        })
+    }
+}
+
+/// `ringflow bench nexmark`.
+#[derive(Debug, Clone, Args)]
+pub struct NexmarkBenchArgs {
+    /// Queries to measure, such as q0 q5, or all
+    #[arg(value_name = "QUERY", default_value = "all")]
+    pub queries: Vec<Queries>,
+    /// Flags of every instrument.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Events of each run for throughput
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: u64,
+    /// Events per second of event time
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub event_rate: u64,
+    /// Seconds of each run for latency; 0 measures none
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=3600))]
+    pub seconds: u32,
+    /// How long events flow in it before they are measured
+    #[arg(long, default_value = "1s", value_parser = parse_duration_or_zero)]
+    pub warm_up: Duration,
+    /// Slots that the queries use, spread over the TaskManagers and their data CPUs [default: one per CPU of --cores, or 2]
+    #[arg(short = 'p', long = "slots", visible_alias = "parallelism", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: Option<u32>,
+    /// TaskManager processes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub task_managers: u32,
 }
 
 /// `ringflow bench throughput`.

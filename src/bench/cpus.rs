@@ -20,6 +20,8 @@ pub enum Sides {
     One,
     /// Producer and consumer have a CPU each.
     Two,
+    /// All do all: so many CPUs at most, all those of `--cores` that there are.
+    Many(usize),
 }
 
 /// The CPUs of a run.
@@ -29,6 +31,8 @@ pub struct Cpus {
     pub allowed: Vec<usize>,
     /// Two data CPUs, one per side; the same one twice when there is but one.
     pub data: [usize; 2],
+    /// All CPUs of the engine's data cores: those two, or as many as were asked for.
+    pub engine: Vec<usize>,
     /// For the JobManager, the client and all that may block.
     pub housekeeping: Vec<usize>,
 }
@@ -61,14 +65,21 @@ impl Cpus {
             None => allowed.iter().rev().copied().collect(),
         };
         let [Some(first), Some(second)] = [0, 1].map(|side: usize| {
-            let side = if sides == Sides::One { 0 } else { side };
+            let one = matches!(sides, Sides::One | Sides::Many(0 | 1));
+            let side = if one { 0 } else { side };
             let index = side.checked_rem(candidates.len())?;
             candidates.get(index).copied()
         }) else {
             return Err(anyhow!("this process may run on no CPU"));
         };
         let data = [first, second];
-        let left = || allowed.iter().copied().filter(|cpu| !data.contains(cpu));
+        let engine = match sides {
+            Sides::One => vec![first],
+            Sides::Two if first == second => vec![first],
+            Sides::Two => data.to_vec(),
+            Sides::Many(count) => candidates.into_iter().take(count.max(1)).collect(),
+        };
+        let left = || allowed.iter().copied().filter(|cpu| !engine.contains(cpu));
         let housekeeping = match housekeeping {
             Some(list) => list.0.clone(),
             None if left().next().is_none() => allowed.clone(),
@@ -77,6 +88,7 @@ impl Cpus {
         Ok(Self {
             allowed,
             data,
+            engine,
             housekeeping,
         })
     }
@@ -256,6 +268,10 @@ mod tests {
         let cpus = Cpus::decide(None, None, Sides::One).unwrap();
         assert_eq!(cpus.data, [*allowed.last().unwrap(); 2]);
         assert!(allowed.len() < 2 || !cpus.housekeeping.contains(&cpus.data[0]));
+        assert_eq!(cpus.engine, [cpus.data[0]]);
+        let cpus = Cpus::decide(None, None, Sides::Many(usize::MAX)).unwrap();
+        assert_eq!(cpus.engine.len(), allowed.len());
+        assert_eq!(cpus.housekeeping, allowed, "none is left");
     }
 
     #[test]

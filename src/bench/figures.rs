@@ -147,6 +147,12 @@ pub struct Figures {
     /// From when a record was due until it had arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Percentiles>,
+    /// Records per second of the run in which latency was measured, where that is a run of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_rate: Option<f64>,
+    /// Bytes of state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<f64>,
     /// From one side to the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hand_off_ns: Option<Percentiles>,
@@ -160,10 +166,15 @@ impl Figures {
         fn present<T>(all: &[Figures], field: impl Fn(&Figures) -> Option<T>) -> Vec<T> {
             all.iter().filter_map(field).collect()
         }
-        let rates = present(all, |one| one.gib_per_second);
+        let number = |field: fn(&Self) -> Option<f64>| {
+            let values = present(all, field);
+            (!values.is_empty()).then(|| median(&values, |value| *value))
+        };
         Self {
             work: Work::median(&present(all, |one| one.work)),
-            gib_per_second: (!rates.is_empty()).then(|| median(&rates, |rate| *rate)),
+            gib_per_second: number(|one| one.gib_per_second),
+            latency_rate: number(|one| one.latency_rate),
+            state_bytes: number(|one| one.state_bytes),
             latency_us: Percentiles::median(&present(all, |one| one.latency_us)),
             hand_off_ns: Percentiles::median(&present(all, |one| one.hand_off_ns)),
             half_round_trip_us: Percentiles::median(&present(all, |one| one.half_round_trip_us)),

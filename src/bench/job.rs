@@ -1,10 +1,10 @@
-//! The measured job on a cluster: the built-in job `sum`.
+//! The measured job on a cluster: the built-in job `sum`, or any other.
 //!
-//! Owns: [`Load`] (what it reads, and how fast), [`run`] (a job from submission to its figures).
+//! Owns: [`Load`] (what `sum` reads, and how fast), [`run`] and [`run_job`] (a job from submission to its figures).
 //! Invariant: every record was read and summed, or the run is an error. CPU time is that of the TaskManager processes alone, by the kernel's clock of each process, from just before the job
 //! is submitted until the client has seen its end (at most 100 ms later, in which idle cores sleep unless `--spin` says
 //! otherwise).
-//! Left out: other jobs.
+//! Left out: what other jobs read.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::cpus::{Interrupted, Stop};
 use super::figures::{Figures, Percentiles, Work};
 use crate::api::graph::ExecutionConfig;
 use crate::cli::client::Progress;
-use crate::cli::execute::{JobRequest, Target, execute};
+use crate::cli::execute::{JobRequest, Summary, Target, execute};
 use crate::cli::progress::Observer;
 use crate::jobs::BuiltInJob;
 use crate::jobs::sum::SumArgs;
@@ -103,14 +103,29 @@ pub struct Outcome {
     pub sum: u64,
 }
 
-/// Runs the job on `cluster` to its end.
+/// A job that has finished, and what the TaskManagers spent on it.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it came to.
+    pub summary: Summary,
+    /// CPU time of the TaskManager processes from just before the job was submitted until the client saw its end.
+    pub cpu: Duration,
+    /// All latencies, in microseconds; empty when nothing was measured.
+    pub latency_us: Histogram<u64>,
+}
+
+/// Runs any job on `cluster` to its end.
 ///
 /// # Errors
-/// The job or the cluster fails, or interrupted.
-pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Result<Outcome> {
-    let job = BuiltInJob::Sum(load.job());
+/// The job or the cluster fails, it was cancelled, or interrupted.
+pub fn run_job(
+    cluster: &BenchCluster,
+    job: &BuiltInJob,
+    parallelism: u32,
+    stop: &Stop<'_>,
+) -> crate::Result<Finished> {
     let config = ExecutionConfig {
-        parallelism: load.parallelism,
+        parallelism,
         ..ExecutionConfig::default()
     };
     let message = job
@@ -138,22 +153,14 @@ pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Resul
             return Err(error.context(format!("the measured job failed{}", cluster.log())));
         }
     };
-    let result = |name: &str| summary.result.as_ref()?.get(name)?.as_u64();
     ensure!(
-        summary.state == "FINISHED"
-            && summary.records == load.records
-            && result("records") == Some(load.records),
-        "the measured job is {} with {} of {} records read and {} summed",
-        summary.state,
-        summary.records,
-        load.records,
-        result("records").unwrap_or(0)
+        summary.state == "FINISHED",
+        "the measured job is {}: somebody ended it",
+        summary.state
     );
-    let sum = result("sum").context("the measured job has no result `sum`")?;
     let to_ns = watch
         .to_ns
         .with_context(|| format!("a TaskManager ended{}", cluster.log()))?;
-    let cpu = Duration::from_nanos(to_ns.saturating_sub(from_ns));
     let encoded = cluster.client().latency(&summary.job_id)?;
     let latency_us = match encoded {
         Some(encoded) => Deserializer::new()
@@ -161,6 +168,33 @@ pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Resul
             .context("the JobManager's latency histogram cannot be read")?,
         None => Histogram::new(3)?,
     };
+    Ok(Finished {
+        summary,
+        cpu: Duration::from_nanos(to_ns.saturating_sub(from_ns)),
+        latency_us,
+    })
+}
+
+/// Runs the job `sum` on `cluster` to its end.
+///
+/// # Errors
+/// The job or the cluster fails, or interrupted.
+pub fn run(cluster: &BenchCluster, load: &Load, stop: &Stop<'_>) -> crate::Result<Outcome> {
+    let job = BuiltInJob::Sum(load.job());
+    let Finished {
+        summary,
+        cpu,
+        latency_us,
+    } = run_job(cluster, &job, load.parallelism, stop)?;
+    let result = |name: &str| summary.result.as_ref()?.get(name)?.as_u64();
+    ensure!(
+        summary.records == load.records && result("records") == Some(load.records),
+        "the measured job has read {} of {} records and summed {}",
+        summary.records,
+        load.records,
+        result("records").unwrap_or(0)
+    );
+    let sum = result("sum").context("the measured job has no result `sum`")?;
     let figures = Figures {
         work: Some(Work::new(
             summary.records,

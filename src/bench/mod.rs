@@ -2,7 +2,8 @@
 //!
 //! Owns: [`run`], [`Session`] (what all instruments share). In the order a measurement goes: [`args`], [`cpus`], then in each
 //! round [`hiccup`], a [`floor`], and the engine ([`cluster`] and [`job`], or [`engine_channel`]); [`figures`], [`report`],
-//! [`hgrm`], [`plot`], [`result_file`]. The instruments: [`latency`], [`throughput`], [`exchange`].
+//! [`hgrm`], [`plot`], [`result_file`]. The instruments: [`latency`], [`throughput`], [`exchange`],
+//! [`nexmark`].
 //! Invariant: one thing runs at a time: each engine round has a cluster of its own, which has ended before anything else
 //! is measured; rounds alternate which of engine and floor goes first.
 //! Left out: comparisons with other engines, and figures of other machines.
@@ -23,6 +24,7 @@ pub mod hgrm;
 pub mod hiccup;
 pub mod job;
 pub mod latency;
+pub mod nexmark;
 pub mod plot;
 pub mod report;
 pub mod result_file;
@@ -49,6 +51,7 @@ pub fn run(args: &BenchArgs) -> crate::Result<()> {
     match &args.bench {
         Bench::Exchange(args) => exchange::run(args),
         Bench::Latency(args) => latency::run(args),
+        Bench::Nexmark(args) => nexmark::run(args),
         Bench::Throughput(args) => throughput::run(args),
     }
 }
@@ -79,7 +82,11 @@ impl<'a> Session<'a> {
             .as_deref()
             .map(ResultFile::promise)
             .transpose()?;
-        if cpus.housekeeping.iter().any(|cpu| cpus.data.contains(cpu)) {
+        if cpus
+            .housekeeping
+            .iter()
+            .any(|cpu| cpus.engine.contains(cpu))
+        {
             say(
                 "warning: no CPU is left for the JobManager, the client and the kernel's threads: they interrupt what is \
                  measured, most of all its tail",

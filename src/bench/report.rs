@@ -163,7 +163,7 @@ impl Report {
     }
 }
 
-fn plain(value: &serde_json::Value) -> String {
+pub(super) fn plain(value: &serde_json::Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
@@ -279,7 +279,7 @@ fn write_sustainable(out: &mut impl Write, found: &Sustainable) -> std::io::Resu
 }
 
 /// Three digits are enough.
-fn time(value: f64) -> String {
+pub(super) fn time(value: f64) -> String {
     if value < 100.0 {
         format!("{value:.2}")
     } else {
@@ -292,8 +292,13 @@ fn time(value: f64) -> String {
     clippy::cast_sign_loss,
     reason = "rates are positive and far below 2^63"
 )]
-fn whole(rate: f64) -> String {
+pub(super) fn whole(rate: f64) -> String {
     grouped(rate as u64)
+}
+
+/// Of a number of bytes.
+pub(super) fn thousands_of_bytes(bytes: f64) -> String {
+    whole(bytes / 1e3)
 }
 
 #[cfg(test)]
@@ -305,6 +310,7 @@ mod tests {
         let cpus = Cpus {
             allowed: vec![0, 1, 2],
             data: [2, 1],
+            engine: vec![2, 1],
             housekeeping: vec![0],
         };
         Report::new("latency", &cpus, serde_json::json!({ "rate": 7 }), rows)

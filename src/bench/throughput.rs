@@ -210,7 +210,7 @@ fn search(
 }
 
 /// Records due within `duration`, one at least.
-fn records(rate: u64, duration: Duration) -> u64 {
+pub(super) fn records(rate: u64, duration: Duration) -> u64 {
     let records = u128::from(rate) * duration.as_nanos() / 1_000_000_000;
     u64::try_from(records).unwrap_or(u64::MAX).max(1)
 }

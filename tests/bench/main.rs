@@ -314,6 +314,52 @@ fn exchange_has_a_row_for_each_road() {
     }
 }
 
+#[test]
+fn nexmark_has_a_query_s_figures_beside_the_generator_s() {
+    let load = ["--events", "200000", "--seconds", "1", "--warm-up", "200ms"];
+    let report = bench(
+        "nexmark",
+        3,
+        &[&["nexmark", "q7", "q0", "--task-managers", "2"], &load[..]].concat(),
+    );
+    let rows = report.as_array().unwrap();
+    assert_eq!([&rows[0]["query"], &rows[1]["query"]], ["q0", "q7"]);
+    for row in rows {
+        for side in [row, &row["floor"]] {
+            assert_eq!(side["events"], 200_000, "{side}");
+            for figure in [
+                "seconds",
+                "events_per_second",
+                "cpu_seconds",
+                "events_per_cpu_second",
+            ] {
+                positive(&side[figure], figure);
+            }
+        }
+        let ratio = positive(&row["ratio_to_floor"]["events_per_cpu_second"], "ratio");
+        // A query cannot be cheaper than making its events; clocks and a shared machine leave some room.
+        assert!((0.01..1.3).contains(&ratio), "{ratio}");
+        let flink = &row["flink"];
+        let by = positive(&row["events_per_cpu_second"], "rate")
+            / positive(&flink["events_per_cpu_second"], "rate");
+        assert!(
+            (positive(&flink["ratio"], "ratio") / by - 1.0).abs() < 1e-6,
+            "{row}"
+        );
+        let rate = positive(&row["latency_events_per_second"], "rate");
+        let unpaced = row["rounds"][0]["events_per_second"].as_f64().unwrap();
+        assert!((rate * 2.0 / unpaced - 1.0).abs() < 0.01, "{row}");
+        assert_eq!(row["settings"]["slots"], 2);
+    }
+    is_times(&rows[0]["latency_us"], None);
+    // All bids that were due in the measured second, and none from before.
+    let count = rows[0]["latency_us"]["count"].as_f64().unwrap();
+    let rate = rows[0]["latency_events_per_second"].as_f64().unwrap();
+    assert!((count / (rate * 0.92) - 1.0).abs() < 0.01, "{}", rows[0]);
+    assert_eq!(rows[0]["state_bytes"], 0.0);
+    positive(&rows[1]["state_bytes"], "state");
+}
+
 /// Ends a bench by a signal, with what it says on standard error.
 fn end(mut bench: Bench, signal: &str) -> String {
     bench.signal(signal);
@@ -410,6 +456,12 @@ fn bad_flags_are_refused_with_what_to_do() {
             &["cannot be used with"],
         ),
         (&["exchange", "--spin", "soon"], &["always, never, auto"]),
+        (&["nexmark", "q99"], &["no such query", "q0, q1", "`all`"]),
+        (
+            &["nexmark", "q0", "--slots", "1", "--task-managers", "2"],
+            &["--task-managers 2 with --slots 1", "raise --slots"],
+        ),
+        (&["nexmark", "--events", "0"], &["--events"]),
         (&["nothing"], &["unrecognized subcommand"]),
     ];
     for (arguments, expected) in cases {

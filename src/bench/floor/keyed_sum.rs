@@ -10,9 +10,9 @@ use std::net::TcpStream;
 
 use anyhow::{Context, ensure};
 use ringflow_dataplane::runtime::clock::Clock;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::socket::connected;
+use super::{seconds_since, thread_cpu_seconds};
 use crate::bench::cpus::{Cpus, Stop, on_cpu, on_two_cpus};
 use crate::bench::figures::Work;
 use crate::bench::job::Load;
@@ -23,14 +23,6 @@ use crate::jobs::sum::mapped;
 const BLOCK_BYTES: usize = 32 << 10;
 /// Bytes of one record.
 const RECORD_BYTES: usize = size_of::<Reading>();
-
-/// CPU time of the calling thread.
-fn thread_cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let whole = std::time::Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
-    (whole + std::time::Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0)))
-        .as_secs_f64()
-}
 
 /// Running sums in one open-addressing table of 16-byte slots, at most half full.
 struct Sums {
@@ -71,10 +63,6 @@ impl Sums {
             index = (index + 1) & self.mask;
         }
     }
-}
-
-fn seconds_since(clock: &Clock, start_ns: u64) -> f64 {
-    std::time::Duration::from_nanos(clock.now_ns() - start_ns).as_secs_f64()
 }
 
 /// Makes the load's records on one CPU, sends them in blocks over a blocking socket, and sums them on the other: what it

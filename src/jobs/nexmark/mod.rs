@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 
+use crate::duration;
 use crate::nexmark::schema::{
     AuctionPrice, AuctionReport, BidFacts, BidderWindow, CalculatedBid, CategoryBid, CategoryPrice,
     ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid, Event, ExpandedBid, FiledBid,
@@ -158,6 +159,9 @@ pub struct NexmarkArgs {
     /// Events per second of wall time, by an open loop; without it, as fast as possible
     #[arg(long)]
     pub rate: Option<u64>,
+    /// Events due in this time after the start are not measured, such as 2s
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = duration::parse)]
+    pub warm_up: Duration,
     /// Events per second of event time
     #[arg(long, default_value_t = 10_000)]
     pub event_rate: u64,
@@ -194,6 +198,19 @@ pub struct NexmarkArgs {
 }
 
 impl NexmarkArgs {
+    /// What the command line makes of a query alone.
+    ///
+    /// # Panics
+    /// Never: every flag has a default.
+    #[must_use]
+    pub fn of(query: Query) -> Self {
+        let command = Self::augment_args(clap::Command::new("nexmark").no_binary_name(true));
+        let parsed = command
+            .try_get_matches_from([query.to_string()])
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.expect("every flag has a default")
+    }
+
     /// Arguments that make the same job.
     #[must_use]
     pub fn to_arguments(&self) -> Vec<String> {
@@ -208,6 +225,7 @@ impl NexmarkArgs {
         let mut put = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
         put("source", name(self.source));
         put("events", self.events.to_string());
+        put("warm-up", duration::text(self.warm_up));
         put("event-rate", self.event_rate.to_string());
         put("seed", self.seed.to_string());
         put("shuffle-ms", self.shuffle_ms.to_string());
@@ -258,6 +276,10 @@ impl NexmarkArgs {
         ensure!(
             self.source == SourceKind::Generator || self.rate.is_none(),
             "--rate is for --source generator: a topic is read as fast as it fills"
+        );
+        ensure!(
+            self.source == SourceKind::Generator || self.warm_up.is_zero(),
+            "--warm-up is for --source generator: a topic's records are all measured"
         );
         ensure!(
             self.source == SourceKind::Generator || self.shuffle_ms == 0,
@@ -381,6 +403,7 @@ impl NexmarkArgs {
                         .context("--shuffle-ms")?,
                     total,
                     rate: self.rate,
+                    warm_up: self.warm_up,
                 },
                 watermarks,
                 "nexmark events",

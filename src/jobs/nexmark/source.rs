@@ -4,6 +4,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_dataplane::error::Result as DataResult;
 use ringflow_dataplane::runtime::clock::Clock;
@@ -23,6 +24,8 @@ pub(super) struct NexmarkSource {
     pub(super) order: EmissionOrder,
     pub(super) total: u64,
     pub(super) rate: Option<u64>,
+    /// Events due this early are not measured.
+    pub(super) warm_up: Duration,
 }
 
 impl Source for NexmarkSource {
@@ -40,6 +43,7 @@ impl SourceFactory for NexmarkSource {
             writer: EventWriter::new(self.config),
             numbers: numbers(context.subtask_index, context.parallelism, self.total),
             pace: None,
+            measured_from_ns: 0,
         }))
     }
 
@@ -55,6 +59,7 @@ struct NexmarkReader {
     numbers: Numbers,
     /// Set on the core: the schedule starts when the reader does.
     pace: Option<Pace>,
+    measured_from_ns: u64,
 }
 
 impl SourceReader for NexmarkReader {
@@ -70,7 +75,10 @@ impl SourceReader for NexmarkReader {
     }
 
     fn open(&mut self, _doorbell_fd: RawFd) -> DataResult<()> {
-        self.pace = Some(Pace::new(self.source.rate, Clock::system().now_ns()));
+        let start_ns = Clock::system().now_ns();
+        self.pace = Some(Pace::new(self.source.rate, start_ns));
+        let warm_up_ns = u64::try_from(self.source.warm_up.as_nanos()).unwrap_or(u64::MAX);
+        self.measured_from_ns = start_ns.saturating_add(warm_up_ns);
         Ok(())
     }
 
@@ -91,12 +99,15 @@ impl SourceReader for NexmarkReader {
             let due_ns = pace.due_ns(position);
             let origin_ns = if pace.is_unlimited() {
                 // Without a schedule only the wait inside the job can be measured: once per poll is enough.
-                if emitted == 0 { wall_ns } else { 0 }
+                let measured = emitted == 0 && now_ns >= self.measured_from_ns;
+                if measured { wall_ns } else { 0 }
             } else if due_ns > now_ns {
                 self.numbers.seek(made);
                 return Ok(SourceProgress::Idle {
                     until_ns: Some(due_ns),
                 });
+            } else if due_ns < self.measured_from_ns {
+                0
             } else {
                 wall_ns - (now_ns - due_ns)
             };
