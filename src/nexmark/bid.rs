@@ -10,7 +10,7 @@ use super::config::{
     newest_person,
 };
 use super::rng::EventRng;
-use super::text;
+use super::text::{self, Pen};
 
 /// Bytes of a bid in the mean as Nexmark counts them: four numbers of eight bytes and filler.
 /// Channel and url (about 80 bytes) are not counted, or there would be no filler at all.
@@ -22,57 +22,74 @@ const HOT_AUCTION_RATIO: u64 = 2;
 const HOT_BIDDER_RATIO: u64 = 4;
 /// One of two bids comes through one of the four hot channels.
 const HOT_CHANNEL_RATIO: u64 = 2;
-const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
+/// Filled up to eight bytes, and the length.
+const HOT_CHANNELS: [([u8; 8], usize); 4] = [
+    (*b"Google\0\0", 6),
+    (*b"Facebook", 8),
+    (*b"Baidu\0\0\0", 5),
+    (*b"Apple\0\0\0", 5),
+];
 /// The other channels, `channel-0` to `channel-9999`.
 const COLD_CHANNELS: u64 = 10_000;
 /// Nine of ten of them have an identifier in their url.
 const CHANNEL_ID_RATIO: u64 = 10;
 
-/// A bid whose texts lie in the scratch.
+/// Room for the longest texts: `channel-9999`; a url with three directories of four letters and a channel identifier of ten
+/// digits (77 bytes); filler of 68 bytes and a fifth, written in whole eights.
+pub(super) const CHANNEL_BYTES: usize = 16;
+pub(super) const URL_BYTES: usize = 80;
+pub(super) const EXTRA_BYTES: usize = 88;
+
+/// A bid, drawn, but for its texts: their lengths are known, and each can be written where it belongs.
 #[derive(Debug)]
-pub(super) struct BidDraft<'s> {
+pub(super) struct BidDraft {
     pub(super) auction: u64,
     pub(super) bidder: u64,
     pub(super) price: u64,
-    pub(super) channel: &'s str,
-    pub(super) url: &'s str,
+    pub(super) channel: Channel,
+    pub(super) url: Url,
     pub(super) date_time: i64,
-    pub(super) extra: &'s str,
-}
-
-/// Buffers for a bid's texts, reused.
-#[derive(Debug, Default)]
-pub(super) struct BidScratch {
-    channel: Vec<u8>,
-    url: Vec<u8>,
-    extra: Vec<u8>,
+    pub(super) extra: Extra,
 }
 
 /// Draws bid `n`.
-pub(super) fn draw<'s>(
-    config: &NexmarkConfig,
-    n: u64,
-    scratch: &'s mut BidScratch,
-) -> BidDraft<'s> {
-    let rng = &mut EventRng::new(config.seed, n);
-    let auction = draw_auction(n, rng);
-    let bidder = draw_bidder(n, rng);
+#[inline]
+pub(super) fn draw(config: &NexmarkConfig, n: u64) -> BidDraft {
+    let mut rng = EventRng::new(config.seed, n);
+    let auction = draw_auction(n, &mut rng);
+    let bidder = draw_bidder(n, &mut rng);
     let price = rng.price();
-    let channel = Channel::draw(rng);
-    scratch.channel.clear();
-    channel.write_name(&mut scratch.channel);
-    scratch.url.clear();
-    channel.write_url(&mut scratch.url, config.seed);
-    scratch.extra.clear();
-    text::filler(&mut scratch.extra, rng, COUNTED_BYTES, AVERAGE_BYTES);
+    let channel = Channel::draw(&mut rng);
+    let length = text::filler_length(&mut rng, COUNTED_BYTES, AVERAGE_BYTES);
     BidDraft {
         auction: FIRST_ID + auction,
         bidder: FIRST_ID + bidder,
         price,
-        channel: text::as_text(&scratch.channel),
-        url: text::as_text(&scratch.url),
+        channel,
+        url: Url::draw(channel, config.seed),
         date_time: event_time_ms(config, n),
-        extra: text::as_text(&scratch.extra),
+        extra: Extra { length, rng },
+    }
+}
+
+/// The filler.
+#[derive(Clone, Debug)]
+pub(super) struct Extra {
+    length: usize,
+    /// Nothing else is drawn behind it.
+    rng: EventRng,
+}
+
+impl Extra {
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Writes it; what follows in `out` is anything.
+    #[inline]
+    pub(super) fn write(&self, out: &mut [u8; EXTRA_BYTES]) {
+        text::fill_with_letters(out, &mut self.rng.clone());
     }
 }
 
@@ -96,7 +113,7 @@ fn draw_bidder(n: u64, rng: &mut EventRng) -> u64 {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Channel {
+pub(super) enum Channel {
     /// Index into `HOT_CHANNELS`.
     Hot(usize),
     /// 0..COLD_CHANNELS.
@@ -104,6 +121,7 @@ enum Channel {
 }
 
 impl Channel {
+    #[inline]
     fn draw(rng: &mut EventRng) -> Self {
         if rng.is_hot(HOT_CHANNEL_RATIO) {
             Self::Hot(rng.index(HOT_CHANNELS.len()))
@@ -112,44 +130,96 @@ impl Channel {
         }
     }
 
-    fn write_name(self, out: &mut Vec<u8>) {
+    #[inline]
+    pub(super) fn length(self) -> usize {
         match self {
-            Self::Hot(index) => out.extend_from_slice(HOT_CHANNELS[index].as_bytes()),
-            Self::Cold(number) => {
-                out.extend_from_slice(b"channel-");
-                text::decimal(out, number);
-            }
+            Self::Hot(index) => HOT_CHANNELS[index].1,
+            Self::Cold(number) => 8 + text::decimal_length(number),
         }
     }
 
-    /// Three directories (q22 splits them) and perhaps a channel identifier (q21 extracts it).
-    fn write_url(self, out: &mut Vec<u8>, seed: u64) {
-        // Keys from the top, where no event number is.
-        let rng = &mut match self {
-            Self::Hot(index) => EventRng::new(seed, u64::MAX - index as u64),
-            Self::Cold(number) => EventRng::new(seed, u64::MAX - 4 - number),
-        };
-        out.extend_from_slice(b"https://www.nexmark.com/");
-        for _ in 0..3 {
-            write_directory(out, rng.next());
-        }
-        out.extend_from_slice(b"item.htm?query=1");
-        if let Self::Cold(number) = self
-            && rng.is_hot(CHANNEL_ID_RATIO)
-        {
-            out.extend_from_slice(b"&channel_id=");
-            text::decimal(out, channel_id(number));
+    /// Writes its name; what follows in `out` is anything.
+    #[inline]
+    pub(super) fn write(self, out: &mut [u8; CHANNEL_BYTES]) {
+        let mut pen = Pen::new(out);
+        match self {
+            Self::Hot(index) => {
+                let (padded, length) = HOT_CHANNELS[index];
+                pen.put(padded, length);
+            }
+            Self::Cold(number) => {
+                pen.put(*b"channel-", 8);
+                pen.put_decimal(number);
+            }
         }
     }
 }
 
-/// Three or four letters and a slash.
-fn write_directory(out: &mut Vec<u8>, random: u64) {
+/// A channel's page: three directories (q22 splits them) and perhaps a channel identifier (q21 extracts it).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Url {
+    /// Three or four letters and a slash each.
+    directories: [([u8; 5], usize); 3],
+    channel_id: Option<u64>,
+}
+
+impl Url {
+    const HOST: [u8; 24] = *b"https://www.nexmark.com/";
+    const PAGE: [u8; 16] = *b"item.htm?query=1";
+    const CHANNEL_ID: [u8; 12] = *b"&channel_id=";
+
+    #[inline]
+    fn draw(channel: Channel, seed: u64) -> Self {
+        // Keys from the top, where no event number is.
+        let rng = &mut match channel {
+            Channel::Hot(index) => EventRng::new(seed, u64::MAX - index as u64),
+            Channel::Cold(number) => EventRng::new(seed, u64::MAX - 4 - number),
+        };
+        let directories = [(); 3].map(|()| directory(rng.next()));
+        let channel_id = match channel {
+            Channel::Cold(number) if rng.is_hot(CHANNEL_ID_RATIO) => Some(channel_id(number)),
+            _ => None,
+        };
+        Self {
+            directories,
+            channel_id,
+        }
+    }
+
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        let [first, second, third] = self.directories;
+        let directories = first.1 + second.1 + third.1;
+        let channel_id = self
+            .channel_id
+            .map_or(0, |id| Self::CHANNEL_ID.len() + text::decimal_length(id));
+        Self::HOST.len() + directories + Self::PAGE.len() + channel_id
+    }
+
+    /// Writes it; what follows in `out` is anything.
+    #[inline]
+    pub(super) fn write(&self, out: &mut [u8; URL_BYTES]) {
+        let mut pen = Pen::new(out);
+        pen.put(Self::HOST, Self::HOST.len());
+        for (letters, length) in self.directories {
+            pen.put(letters, length);
+        }
+        pen.put(Self::PAGE, Self::PAGE.len());
+        if let Some(id) = self.channel_id {
+            pen.put(Self::CHANNEL_ID, Self::CHANNEL_ID.len());
+            pen.put_decimal(id);
+        }
+    }
+}
+
+/// Three or four letters and a slash, and how many bytes these are.
+#[inline]
+fn directory(random: u64) -> ([u8; 5], usize) {
     let [a, b, c, d, length, ..] = text::eight_letters(random);
     if length < b'n' {
-        out.extend_from_slice(&[a, b, c, b'/']);
+        ([a, b, c, b'/', 0], 4)
     } else {
-        out.extend_from_slice(&[a, b, c, d, b'/']);
+        ([a, b, c, d, b'/'], 5)
     }
 }
 

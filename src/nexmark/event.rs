@@ -8,6 +8,7 @@ use super::auction::AuctionDraft;
 use super::bid::BidDraft;
 use super::json::Object;
 use super::person::PersonDraft;
+use super::text;
 
 /// A person who may sell and bid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,16 +187,16 @@ impl From<AuctionDraft<'_>> for Event {
     }
 }
 
-impl From<BidDraft<'_>> for Event {
-    fn from(draft: BidDraft<'_>) -> Self {
-        Self::Bid(Bid {
+impl From<&BidDraft> for Bid {
+    fn from(draft: &BidDraft) -> Self {
+        Self {
             auction: draft.auction,
             bidder: draft.bidder,
             price: draft.price,
-            channel: draft.channel.to_owned(),
-            url: draft.url.to_owned(),
+            channel: text::owned(draft.channel.length(), |out| draft.channel.write(out)),
+            url: text::owned(draft.url.length(), |out| draft.url.write(out)),
             date_time: draft.date_time,
-            extra: draft.extra.to_owned(),
-        })
+            extra: text::owned(draft.extra.length(), |out| draft.extra.write(out)),
+        }
     }
 }

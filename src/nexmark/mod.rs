@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! (config, n) -> EventRng -> person / auction / bid draft --+-> Event        -> JSON line
-//!                                                           +-> EventWriter  -> nexmark::Event buffer
+//!                                                           +-> EventWriter  -> nexmark::Event buffer (bids in a form)
 //! ```
 
 #[path = "generated/nexmark_generated.rs"]
@@ -32,6 +32,7 @@ pub mod schema {
 
 mod auction;
 mod bid;
+mod bid_form;
 mod config;
 mod event;
 mod generator;

@@ -52,10 +52,15 @@ const LETTERS: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 /// Appends letters such that `size` and they are `average` bytes in the mean, give or take a fifth
 /// of what is missing; none when `size` is too large already.
 pub(super) fn filler(out: &mut Vec<u8>, rng: &mut EventRng, size: usize, average: usize) {
+    let length = filler_length(rng, size, average);
+    letters(out, rng, length);
+}
+
+/// How many letters [`filler`] appends.
+pub(super) fn filler_length(rng: &mut EventRng, size: usize, average: usize) -> usize {
     let missing = average.saturating_sub(size);
     let spread = (missing * 2 + 5) / 10;
-    let length = missing - spread + rng.index((2 * spread).max(1));
-    letters(out, rng, length);
+    missing - spread + rng.index((2 * spread).max(1))
 }
 
 /// Appends `value` in decimal.
@@ -92,6 +97,65 @@ pub(super) fn digits(out: &mut Vec<u8>, value: u64, count: u32) {
 /// The last decimal digit of `value`.
 fn digit(value: u64) -> u8 {
     (value % 10) as u8
+}
+
+/// Fills `out` with random letters, of which the first are those that [`letters`] would append.
+///
+/// For a text whose length is not known to the compiler: a few draws too many cost less than a branch that nobody can predict.
+#[inline]
+pub(super) fn fill_with_letters<const N: usize>(out: &mut [u8; N], rng: &mut EventRng) {
+    let (eights, _) = out.as_chunks_mut::<8>();
+    for eight in eights {
+        *eight = eight_letters(rng.next());
+    }
+}
+
+/// Writes a short text in place, in pieces whose size the compiler knows: then a copy is a move or two and no call.
+///
+/// What a piece has beyond its length is overwritten by the next one. Text that does not fit panics.
+#[derive(Debug)]
+pub(super) struct Pen<'a, const N: usize> {
+    out: &'a mut [u8; N],
+    length: usize,
+}
+
+impl<'a, const N: usize> Pen<'a, N> {
+    #[inline]
+    pub(super) fn new(out: &'a mut [u8; N]) -> Self {
+        Self { out, length: 0 }
+    }
+
+    /// Writes the first `length` bytes of `piece`, for all of which there is room.
+    #[inline]
+    pub(super) fn put<const M: usize>(&mut self, piece: [u8; M], length: usize) {
+        debug_assert!(length <= M);
+        self.out[self.length..][..M].copy_from_slice(&piece);
+        self.length += length;
+    }
+
+    /// Writes `value` in decimal.
+    #[inline]
+    pub(super) fn put_decimal(&mut self, mut value: u64) {
+        let length = decimal_length(value);
+        for place in self.out[self.length..][..length].iter_mut().rev() {
+            *place = b'0' + digit(value);
+            value /= 10;
+        }
+        self.length += length;
+    }
+}
+
+/// How many decimal digits `value` has.
+#[inline]
+pub(super) fn decimal_length(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// The text of `length` bytes that `write` writes, owned.
+pub(super) fn owned<const N: usize>(length: usize, write: impl FnOnce(&mut [u8; N])) -> String {
+    let mut bytes = [0; N];
+    write(&mut bytes);
+    as_text(&bytes[..length]).to_owned()
 }
 
 /// What this module wrote, as text.
@@ -146,6 +210,30 @@ mod tests {
         }
         assert_eq!(written(|out| digits(out, 7, 4)), "0007");
         assert_eq!(written(|out| digits(out, 12_345, 3)), "345");
+    }
+
+    #[test]
+    fn a_pen_writes_pieces_and_numbers_one_behind_the_other() {
+        for value in [0, 9, 10, 99, 100, 9_999, 1_234_567_890, u64::MAX] {
+            let text = owned::<32>(3 + decimal_length(value), |out| {
+                let mut pen = Pen::new(out);
+                pen.put(*b"abcdef", 3);
+                pen.put_decimal(value);
+            });
+            assert_eq!(text, format!("abc{value}"));
+        }
+        let letters_in_place = |length| {
+            owned::<16>(length, |out| {
+                fill_with_letters(out, &mut EventRng::new(6, 6))
+            })
+        };
+        for length in 0..=16 {
+            let mut rng = EventRng::new(6, 6);
+            assert_eq!(
+                letters_in_place(length),
+                written(|out| letters(out, &mut rng, length))
+            );
+        }
     }
 
     #[test]
