@@ -9,43 +9,83 @@ use super::support::{fails, run_job};
 const EVENTS: u64 = 100_000;
 
 /// Every query that is a built-in job.
-const JOBS: [&str; 21] = [
-    "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q9", "q10", "q11", "q12", "q14", "q15", "q16",
-    "q17", "q18", "q19", "q20", "q21", "q22", "q23",
+const JOBS: [&str; 23] = [
+    "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q9", "q10", "q11", "q12", "q13", "q14", "q15",
+    "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
 ];
 
-/// Rows of a query over the first events, printed by two subtasks.
-fn rows_of(query: &str, flags: &[&str]) -> Vec<String> {
-    let events = EVENTS.to_string();
-    let job = [
-        "-p", "2", "nexmark", query, "--sink", "print", "--events", &events,
-    ];
-    run_job(&[&job, flags].concat()).0
+/// Number of events that queries are checked over: `RINGFLOW_TEST_NEXMARK_EVENTS`, which `scripts/nexmark.sh` sets to a million.
+fn events() -> u64 {
+    std::env::var("RINGFLOW_TEST_NEXMARK_EVENTS").map_or(EVENTS, |events| events.parse().unwrap())
+}
+
+/// Rows of a query over the first `events` events.
+fn rows_of(query: &str, events: u64, flags: &[&str]) -> Vec<String> {
+    let events = events.to_string();
+    let job = ["nexmark", query, "--sink", "print", "--events", &events];
+    let (parallelism, flags) = flags.split_at(2);
+    run_job(&[parallelism, &job, flags].concat()).0
+}
+
+/// 100 000 events at 1000 per second of event time are 100 seconds; so are a million at the usual rate.
+fn config(events: u64) -> NexmarkConfig {
+    NexmarkConfig {
+        events_per_second: events / 100,
+        ..NexmarkConfig::default()
+    }
 }
 
 #[test]
 fn jobs_agree_with_duckdb_whatever_the_order_of_events() {
-    let Some(answers) = Answers::of(NexmarkConfig::default(), EVENTS) else {
+    let events = events();
+    let config = config(events);
+    let Some(answers) = Answers::of(config, events) else {
         return;
     };
+    let rate = config.events_per_second.to_string();
+    let shuffled = ["--event-rate", &rate, "--shuffle-ms", "4000"];
+    let in_order = &shuffled[..2];
+    let mut runs = vec![("1", in_order), ("2", &shuffled), ("4", &shuffled)];
+    if events > EVENTS {
+        runs.extend([("1", &shuffled[..]), ("2", in_order), ("4", in_order)]);
+    }
     for query in JOBS {
-        for flags in [&[][..], &["--shuffle-ms", "4000"]] {
+        for (parallelism, flags) in &runs {
+            let flags = [&["-p", parallelism], *flags].concat();
+            let printed = rows_of(query, events, &flags);
             let rows = answers
-                .check(query, &rows_of(query, flags))
+                .check(query, &printed)
                 .unwrap_or_else(|why| panic!("with {flags:?}: {why}"));
-            eprintln!("{query} {flags:?}: {rows} rows as DuckDB's");
+            let order = if flags.len() > 4 {
+                "shuffled"
+            } else {
+                "in order"
+            };
+            let lines = printed.len();
+            eprintln!("{query} -p {parallelism} {order}: {lines} lines, {rows} rows as DuckDB's");
         }
     }
 }
 
 #[test]
 fn events_that_come_too_late_are_missed() {
-    let Some(answers) = Answers::of(NexmarkConfig::default(), EVENTS) else {
+    let config = config(EVENTS);
+    let Some(answers) = Answers::of(config, EVENTS) else {
         return;
     };
-    let late = ["--shuffle-ms", "4000", "--out-of-orderness-ms", "0"];
+    let rate = config.events_per_second.to_string();
+    let late = [
+        "-p",
+        "2",
+        "--event-rate",
+        &rate,
+        "--shuffle-ms",
+        "4000",
+        "--out-of-orderness-ms",
+        "0",
+    ];
     let message = answers
-        .check("q5", &rows_of("q5", &late))
+        .check("q5", &rows_of("q5", EVENTS, &late))
         .expect_err("watermarks do not wait for the shuffled events");
     assert!(message.contains("missing"), "{message}");
 }
@@ -101,7 +141,7 @@ fn both_batch_answers_agree() {
 
 #[test]
 fn every_query_has_an_answer() {
-    let Some(answers) = Answers::of(NexmarkConfig::default(), EVENTS) else {
+    let Some(answers) = Answers::of(config(EVENTS), EVENTS) else {
         return;
     };
     for number in (0..=23).filter(|number| *number != 6) {

@@ -1,13 +1,15 @@
-//! Queries that join persons, auctions and bids, and keep what they found for ever.
+//! Queries that join persons, auctions and bids with each other, or bids with a table.
 //!
-//! Owns: q3, q4, q9, q20, q23. Invariant: what a query does not need of an event is left behind before the join, so that state
+//! Owns: q3, q4, q8, q9, q13, q20, q23. Invariant: what a query does not need of an event is left behind before the join, so that state
 //! holds no more than the query reads.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use crate::nexmark::schema::{
-    Auction, Bid, CategoryBid, CategoryPrice, Event, ExpandedBid, ExpandedBidArgs, LocalItem,
-    LocalItemArgs, SellerBid, SellerBidArgs, WinningBid, WinningBidArgs,
+    Auction, Bid, CategoryBid, CategoryPrice, EnrichedBid, EnrichedBidArgs, Event, ExpandedBid,
+    ExpandedBidArgs, LocalItem, LocalItemArgs, NewSeller, NewSellerArgs, SellerBid, SellerBidArgs,
+    WinningBid, WinningBidArgs,
 };
 use crate::prelude::*;
 
@@ -95,6 +97,72 @@ pub(super) fn local_items(events: &Events) -> DataStream<LocalItem<'static>> {
 /// The bid came while the auction was open.
 fn in_time(bid: Bid<'_>, auction: Auction<'_>) -> bool {
     (auction.date_time()..=auction.expires()).contains(&bid.date_time())
+}
+
+/// q8: persons who opened an auction in the ten seconds in which they came.
+pub(super) fn new_sellers(events: &Events) -> DataStream<NewSeller<'static>> {
+    persons(events)
+        .co_group(auctions(events))
+        .where_key(person_id)
+        .equal_to(seller)
+        .window(TumblingEventTimeWindows::of(Duration::from_secs(10)))
+        .apply(
+            |_id: &u64, window, persons, auctions, out: &mut Collector<'_, NewSeller<'static>>| {
+                if auctions.is_empty() {
+                    return;
+                }
+                // A person comes once, so there is one of an id.
+                for person in persons.iter().filter_map(|event| event.body_as_person()) {
+                    out.collect_table(|builder| {
+                        let args = NewSellerArgs {
+                            id: person.id(),
+                            name: Some(builder.create_string(person.name())),
+                            starttime: window.start(),
+                        };
+                        NewSeller::create(builder, &args)
+                    });
+                }
+            },
+        )
+        .name("new sellers")
+}
+
+/// Rows of the table that q13 looks auctions up in.
+const SIDE_INPUT_ROWS: u64 = 10_000;
+
+/// q13: bids with what a table says of their auction. The table is made, or read from a file of lines `key,value`.
+pub(super) fn enriched_bids(
+    bids: DataStream<Event<'static>>,
+    side_input: Option<&std::path::Path>,
+) -> DataStream<EnrichedBid<'static>> {
+    let table = side_input.map_or_else(
+        || LookupTable::of(|| (0..SIDE_INPUT_ROWS).map(|key| (key, key.to_string()))),
+        LookupTable::<u64, String>::csv,
+    );
+    bids.lookup_join(
+        table,
+        |event| {
+            event
+                .body_as_bid()
+                .map_or(u64::MAX, |bid| bid.auction() % SIDE_INPUT_ROWS)
+        },
+        |event, value, out: &mut Collector<'_, EnrichedBid<'static>>| {
+            let Some(bid) = event.body_as_bid() else {
+                return;
+            };
+            out.collect_table(|builder| {
+                let args = EnrichedBidArgs {
+                    auction: bid.auction(),
+                    bidder: bid.bidder(),
+                    price: bid.price(),
+                    date_time: bid.date_time(),
+                    value: Some(builder.create_string(value)),
+                };
+                EnrichedBid::create(builder, &args)
+            });
+        },
+    )
+    .name("side input")
 }
 
 /// The highest price of an auction's bids.

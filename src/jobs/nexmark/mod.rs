@@ -13,13 +13,17 @@ use clap::{Args, FromArgMatches, ValueEnum};
 use crate::duration;
 use crate::nexmark::schema::{
     AuctionPrice, AuctionReport, BidFacts, BidderWindow, CalculatedBid, CategoryBid, CategoryPrice,
-    ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid, Event, ExpandedBid, FiledBid,
-    HighestBid, HotAuction, LocalItem, RankedBid, SellerBid, WinningBid,
+    ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid, EnrichedBid, Event,
+    ExpandedBid, FiledBid, HighestBid, HotAuction, LocalItem, NewSeller, RankedBid, SellerBid,
+    WinningBid,
 };
 use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
 
-use self::joins::{category_prices, expanded_bids, local_items, seller_bids, winning_bids};
+use self::joins::{
+    category_prices, enriched_bids, expanded_bids, local_items, new_sellers, seller_bids,
+    winning_bids,
+};
 use self::ranks::{auction_reports, last_bids, top_bids};
 use self::reports::{channel_report, daily_report};
 use self::source::NexmarkSource;
@@ -44,8 +48,10 @@ table_record!(ConvertedBid);
 table_record!(DayReport);
 table_record!(HighestBid);
 table_record!(AuctionReport);
+table_record!(EnrichedBid);
 table_record!(ExpandedBid);
 table_record!(LocalItem);
+table_record!(NewSeller);
 table_record!(RankedBid);
 table_record!(SellerBid);
 table_record!(WinningBid);
@@ -75,6 +81,8 @@ pub enum Query {
     Q5,
     /// The highest bids of each 10 s.
     Q7,
+    /// Persons who opened an auction in the 10 s in which they came.
+    Q8,
     /// Winning bid of each auction, kept up to date.
     Q9,
     /// Bids with the day and minute that they are filed under.
@@ -83,6 +91,8 @@ pub enum Query {
     Q11,
     /// Bids of each bidder in each 10 s of the wall clock.
     Q12,
+    /// Bids with what a table says of their auction.
+    Q13,
     /// Calculation: bids of a price range, part of the day, characters counted.
     Q14,
     /// Bids, bidders and auctions of each day, kept up to date.
@@ -189,6 +199,10 @@ pub struct NexmarkArgs {
     /// What to do with Kafka payloads that are no valid event
     #[arg(long, value_enum, default_value = "skip")]
     pub on_bad_record: BadRecordPolicy,
+    /// Table that q13 looks auctions up in, on the TaskManagers' hosts: a file of lines `key,value`; without it, the numbers 0 to
+    /// 9999 by themselves
+    #[arg(long, value_name = "FILE")]
+    pub side_input: Option<std::path::PathBuf>,
     /// Where rows go
     #[arg(long, value_enum, default_value = "discard")]
     pub sink: SinkKind,
@@ -238,6 +252,12 @@ impl NexmarkArgs {
             ("bootstrap-servers", self.bootstrap_servers.clone()),
             ("topic", self.topic.clone()),
             ("output-topic", self.output_topic.clone()),
+            (
+                "side-input",
+                self.side_input
+                    .as_ref()
+                    .map(|file| file.display().to_string()),
+            ),
         ];
         for (flag, value) in optional {
             if let Some(value) = value {
@@ -268,6 +288,10 @@ impl NexmarkArgs {
         ensure!(
             self.sink == SinkKind::Kafka || self.output_topic.is_none(),
             "--output-topic is for --sink kafka"
+        );
+        ensure!(
+            self.query == Query::Q13 || self.side_input.is_none(),
+            "--side-input is for q13"
         );
         ensure!(
             self.source == SourceKind::Kafka || !self.unbounded,
@@ -317,6 +341,13 @@ impl NexmarkArgs {
             Query::Q4 => self.sink(category_prices(&events), |row, line| {
                 rows::append_q4(row.kind(), &row, line)
             }),
+            Query::Q8 => self.sink(new_sellers(&events), |row, line| {
+                rows::append_q8(row.view(), line)
+            }),
+            Query::Q13 => self.sink(
+                enriched_bids(bids(), self.side_input.as_deref()),
+                |row, line| rows::append_q13(row.view(), line),
+            ),
             Query::Q9 => self.sink(winning_bids(&events), |row, line| {
                 rows::append_q9(row.kind(), row.view(), line)
             }),
