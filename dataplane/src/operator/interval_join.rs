@@ -17,6 +17,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
+use crate::limits::FIRE_BITE;
 use crate::metrics::{SubtaskMetrics, add};
 use crate::operator::chain::Output;
 use crate::operator::changelog::cannot_retract;
@@ -198,6 +199,29 @@ where
         }
     }
 
+    /// Takes out what nothing can meet any more, until there is no such thing or it is the others' turn.
+    fn clean_due(&mut self) -> Result<Progress> {
+        let Sides { keyed, left, right } = opened(&mut self.state);
+        for _ in 0..FIRE_BITE {
+            if !keyed
+                .timers
+                .pop_due_event_time(self.watermark, &mut self.due)
+            {
+                return Ok(Progress::Done);
+            }
+            let mut at = self.due.at();
+            let namespace = std::mem::take(&mut at.namespace);
+            let mut access = KeyedAccess::new(&mut keyed.backend, at, 0);
+            if namespace == LEFT {
+                clean(&mut access, self.interval, *left, self.watermark)?;
+            } else {
+                let interval = self.interval.mirrored();
+                clean(&mut access, interval, *right, self.watermark)?;
+            }
+        }
+        Ok(Progress::Yielded)
+    }
+
     /// A record is behind the watermark.
     #[cold]
     fn on_late<R: Record>(
@@ -306,26 +330,11 @@ where
         _output: &mut Output,
     ) -> Result<Progress> {
         self.watermark = self.watermark.max(watermark);
-        let Sides { keyed, left, right } = opened(&mut self.state);
-        while keyed
-            .timers
-            .pop_due_event_time(self.watermark, &mut self.due)
-        {
-            let mut at = self.due.at();
-            let namespace = std::mem::take(&mut at.namespace);
-            let mut access = KeyedAccess::new(&mut keyed.backend, at, 0);
-            if namespace == LEFT {
-                clean(&mut access, self.interval, *left, self.watermark)?;
-            } else {
-                clean(
-                    &mut access,
-                    self.interval.mirrored(),
-                    *right,
-                    self.watermark,
-                )?;
-            }
-        }
-        Ok(Progress::Done)
+        self.clean_due()
+    }
+
+    fn resume(&mut self, _output: &mut Output) -> Result<Progress> {
+        self.clean_due()
     }
 }
 
