@@ -619,7 +619,7 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 
 /// A number is written without a call.
 #[inline]
-fn copy(from: &[u8], to: &mut [u8]) {
+pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
     if from.len() == 8
         && let (Some(from), Some(to)) = (from.first_chunk::<8>(), to.first_chunk_mut::<8>())
     {

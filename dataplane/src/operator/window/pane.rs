@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::operator::window::AggregateFunction;
 use crate::record::{Record, Row};
-use crate::state::byte_table::{ByteTable, Change};
+use crate::state::byte_table::{ByteTable, Change, EntryError, copy};
 use crate::state::value::{PlainValue, decode_whole};
 
 /// Accumulators by key of the records of some piece of event time. Keys carry their key hash, so that they can be sorted into
@@ -65,6 +65,19 @@ impl Pane {
         aggregate: &A,
         fresh: &mut Vec<u8>,
     ) -> Result<()> {
+        if A::Accumulator::FIXED_BYTES.is_some()
+            && let Some(bytes) = self.table.get_mut(hash, key, &[])
+        {
+            let mut accumulator: A::Accumulator = decode_whole(bytes)?;
+            aggregate.add(row, &mut accumulator);
+            fresh.clear();
+            accumulator.encode(fresh);
+            if fresh.len() == bytes.len() {
+                copy(fresh, bytes);
+                return Ok(());
+            }
+            return self.put((hash, key), fresh);
+        }
         self.change::<A::Accumulator>((hash, key), fresh, |before| {
             let mut accumulator = match before {
                 Some(before) => decode_whole(before)?,
@@ -94,6 +107,14 @@ impl Pane {
         })
     }
 
+    /// Writes the bytes of a key's accumulator.
+    pub(super) fn put(&mut self, (hash, key): (u32, &[u8]), accumulator: &[u8]) -> Result<()> {
+        match self.table.put(hash, key, &[], accumulator) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(refused(problem)),
+        }
+    }
+
     #[inline]
     fn change<T: PlainValue>(
         &mut self,
@@ -116,7 +137,12 @@ impl Pane {
         });
         match changed {
             Ok(_) => failure,
-            Err(problem) => Err(Error::operator(format!("window contents: {problem}"))),
+            Err(problem) => Err(refused(problem)),
         }
     }
+}
+
+#[cold]
+fn refused(problem: EntryError) -> Error {
+    Error::operator(format!("window contents: {problem}"))
 }

@@ -38,7 +38,7 @@ use crate::state::value::{PlainValue, decode_whole};
 
 /// Windows of one keyed stream. `key` reads the key, `emit` writes what a key's window gives out.
 #[allow(missing_debug_implementations, reason = "holds closures")]
-pub struct PaneOperator<R, K, A, O, KF, EF> {
+pub struct PaneOperator<R: Record, K, A: AggregateFunction<R>, O, KF, EF> {
     key: KF,
     emit: EF,
     panes: Panes<R, A>,
@@ -53,7 +53,7 @@ pub struct PaneOperator<R, K, A, O, KF, EF> {
 }
 
 /// What the windows hold.
-struct Panes<R, A> {
+struct Panes<R: Record, A: AggregateFunction<R>> {
     windows: SlidingWindows,
     aggregate: A,
     /// From `middle` on, in order of time.
@@ -68,7 +68,26 @@ struct Panes<R, A> {
     merged_until: i64,
     /// An accumulator on its way in.
     fresh: Vec<u8>,
+    hot: Hot<A::Accumulator>,
     records: PhantomData<fn(R)>,
+}
+
+/// The accumulator of the last record, as a value, where reading it from bytes may allocate. Written back before another one
+/// is needed, and before a window fires.
+struct Hot<T> {
+    start: i64,
+    hash: u32,
+    key: Vec<u8>,
+    accumulator: Option<T>,
+}
+
+impl<T: PlainValue> Hot<T> {
+    const IS_USED: bool = T::FIXED_BYTES.is_none();
+
+    fn of(&mut self, start: i64, (hash, key): (u32, &[u8])) -> Option<&mut T> {
+        let is_its = self.start == start && self.hash == hash && self.key == key;
+        self.accumulator.as_mut().filter(|_| is_its)
+    }
 }
 
 /// A window on its way out.
@@ -132,13 +151,45 @@ impl<R: Record, A: AggregateFunction<R>> Panes<R, A> {
         if start < self.middle {
             return self.add_to_front(start, key, row);
         }
-        let (index, is_new) = self.pane_at(start);
-        let (aggregate, fresh) = (&self.aggregate, &mut self.fresh);
-        self.panes[index].add(key, row, aggregate, fresh)?;
         if start < self.merged_until {
-            self.back.add(key, row, aggregate, fresh)?;
+            self.back.add(key, row, &self.aggregate, &mut self.fresh)?;
         }
+        if Hot::<A::Accumulator>::IS_USED {
+            return self.add_hot(start, key, row);
+        }
+        let (index, is_new) = self.pane_at(start);
+        self.panes[index].add(key, row, &self.aggregate, &mut self.fresh)?;
         Ok(is_new)
+    }
+
+    fn add_hot(&mut self, start: i64, key: (u32, &[u8]), row: Row<'_, R>) -> Result<bool> {
+        if let Some(accumulator) = self.hot.of(start, key) {
+            self.aggregate.add(row, accumulator);
+            return Ok(false);
+        }
+        self.cool()?;
+        let (index, is_new) = self.pane_at(start);
+        let mut accumulator = match self.panes[index].get(key.0, key.1) {
+            Some(bytes) => decode_whole(bytes)?,
+            None => self.aggregate.create_accumulator(),
+        };
+        self.aggregate.add(row, &mut accumulator);
+        self.hot.accumulator = Some(accumulator);
+        (self.hot.start, self.hot.hash) = (start, key.0);
+        self.hot.key.clear();
+        self.hot.key.extend_from_slice(key.1);
+        Ok(is_new)
+    }
+
+    /// Writes the last record's accumulator to its pane.
+    fn cool(&mut self) -> Result<()> {
+        let Some(accumulator) = self.hot.accumulator.take() else {
+            return Ok(());
+        };
+        self.fresh.clear();
+        accumulator.encode(&mut self.fresh);
+        let (index, _) = self.pane_at(self.hot.start);
+        self.panes[index].put((self.hot.hash, &self.hot.key), &self.fresh)
     }
 
     /// A record that is late for some of its windows: the others are in the front, one by one.
@@ -314,6 +365,12 @@ where
                 middle: i64::MIN,
                 merged_until: i64::MIN,
                 fresh: Vec::new(),
+                hot: Hot {
+                    start: 0,
+                    hash: 0,
+                    key: Vec::new(),
+                    accumulator: None,
+                },
                 records: PhantomData,
             },
             watermark: None,
@@ -513,6 +570,7 @@ where
         output: &mut Output,
     ) -> Result<Progress> {
         self.watermark = self.watermark.max(Some(watermark));
+        self.panes.cool()?;
         self.fire(origin_ns, output)
     }
 

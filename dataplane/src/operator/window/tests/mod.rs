@@ -1,8 +1,10 @@
 //! Windows against one naive model, and each piece by table.
 
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
 
 use super::assigner::WindowAssigner;
 use super::contents::{Accumulated, Contents, Listed};
@@ -166,7 +168,7 @@ struct Harness {
     metrics: Rc<SubtaskMetrics>,
     time: ManualTime,
     now_ms: i64,
-    late: Arc<Mutex<Vec<u64>>>,
+    late: Arc<SegQueue<u64>>,
     seen: usize,
 }
 
@@ -175,7 +177,7 @@ const LATE: crate::operator::side_output::OutputTag<Bid> =
 
 impl Harness {
     fn new(operator: Box<dyn Operator>) -> Self {
-        let late = Arc::<Mutex<Vec<u64>>>::default();
+        let late = Arc::<SegQueue<u64>>::default();
         let metrics = Rc::new(SubtaskMetrics::default());
         let node = ChainNode::new("window", operator, Output::Capture(Vec::new()));
         Self::open(node, metrics, late)
@@ -183,10 +185,10 @@ impl Harness {
 
     /// With a consumer of late records; results are not captured.
     fn with_side_output(operator: Box<dyn Operator>) -> Self {
-        let late = Arc::<Mutex<Vec<u64>>>::default();
+        let late = Arc::<SegQueue<u64>>::default();
         let seen = Arc::clone(&late);
         let keep = Filter::<Bid, _>::new(move |bid: Row<'_, Bid>| {
-            seen.lock().expect("not poisoned").push(bid.value());
+            seen.push(bid.value());
             true
         });
         let side = Output::Chained(Box::new(ChainNode::new(
@@ -199,7 +201,7 @@ impl Harness {
         Self::open(ChainNode::new("window", operator, output), metrics, late)
     }
 
-    fn open(node: ChainNode, metrics: Rc<SubtaskMetrics>, late: Arc<Mutex<Vec<u64>>>) -> Self {
+    fn open(node: ChainNode, metrics: Rc<SubtaskMetrics>, late: Arc<SegQueue<u64>>) -> Self {
         let mut chain = Chain::new(Output::Chained(Box::new(node)));
         let time = ManualTime::default();
         let context = OpenContext {
@@ -295,7 +297,7 @@ impl Harness {
     }
 
     fn late(&self) -> Vec<u64> {
-        self.late.lock().expect("not poisoned").clone()
+        std::iter::from_fn(|| self.late.pop()).collect()
     }
 }
 
