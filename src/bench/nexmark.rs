@@ -20,8 +20,9 @@ use super::figures::{Figures, Measured, Percentiles, Work};
 use super::floor;
 use super::job::{self, Finished};
 use super::plot::{self, Axis};
-use super::report::{plain, thousands_of_bytes, time, whole};
+use super::report::{plain, time, whole};
 use crate::cli::args::OutputFormat;
+use crate::cli::progress::grouped;
 use crate::jobs::BuiltInJob;
 use crate::jobs::nexmark::{NexmarkArgs, Query};
 use crate::nexmark::NexmarkConfig;
@@ -253,19 +254,24 @@ struct QueryFigures {
     latency_us: Option<Percentiles>,
     /// Rate of the run in which latency was measured.
     latency_events_per_second: Option<f64>,
-    state_bytes: f64,
+    state_bytes: u64,
     /// The generator alone.
     floor: Side,
     hiccup_us: Percentiles,
 }
 
 impl QueryFigures {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of bytes"
+    )]
     fn new(engine: &Figures, floor: &Figures, hiccup_us: Percentiles) -> Self {
         Self {
             engine: engine.work.into(),
             latency_us: engine.latency_us,
             latency_events_per_second: engine.latency_rate,
-            state_bytes: engine.state_bytes.unwrap_or_default(),
+            state_bytes: engine.state_bytes.unwrap_or_default() as u64,
             floor: floor.work.into(),
             hiccup_us,
         }
@@ -400,7 +406,7 @@ fn write_text(
             latency(|times| times.p50, 1),
             latency(|times| times.p99, 100),
             latency(|times| times.p99_9, 1_000),
-            thousands_of_bytes(figures.state_bytes),
+            grouped(figures.state_bytes / 1_000),
         )?;
     }
     Ok(())

@@ -296,11 +296,6 @@ pub(super) fn whole(rate: f64) -> String {
     grouped(rate as u64)
 }
 
-/// Of a number of bytes.
-pub(super) fn thousands_of_bytes(bytes: f64) -> String {
-    whole(bytes / 1e3)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
