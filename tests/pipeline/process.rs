@@ -192,7 +192,7 @@ impl KeyedProcessFunction<u64, Number, Number> for Later {
         let at = timers.current_processing_time() + 20;
         timers.register_processing_time_timer(at)?;
         timers.register_processing_time_timer(at)?;
-        if number.value() % 3 == 0 {
+        if number.value().is_multiple_of(3) {
             timers.delete_processing_time_timer(at)?;
         }
         Ok(())
