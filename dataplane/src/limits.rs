@@ -124,6 +124,25 @@ pub const PEER_SILENCE_MS_MIN: u32 = 8_000;
 /// Rows that a subtask keeps in a TopRows accumulator.
 pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;
 
+/// Size that tables of a state's LSM tree are merged to.
+pub const STATE_TABLE_BYTES: u64 = 16 << 20;
+
+/// Batches that may lie unmerged in a state's LSM tree, each of which a read may have to look at, before writing waits for
+/// merging.
+pub const STATE_LEVEL_0_RUNS_MAX: usize = 12;
+
+/// Files of state that are kept open.
+pub const STATE_FILES_OPEN: usize = 256;
+
+/// Least memory for the tables of one operator with state on disk, in bytes.
+pub const STATE_SHARE_BYTES_MIN: usize = 1 << 20;
+
+/// Pairs of threads that write and compact state, where there are as many housekeeping cores.
+pub const STATE_THREAD_PAIRS_MAX: usize = 4;
+
+/// How long the end of a TaskManager waits for a compaction.
+pub const STATE_STOP_TIMEOUT_S: u64 = 5;
+
 const _: () =
     assert!(BUFFER_BYTES.is_multiple_of(ELEMENT_ALIGN) && CHANNEL_BUFFERS.is_power_of_two());
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && CREDIT_STEPS <= CHANNEL_CREDIT);

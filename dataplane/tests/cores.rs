@@ -21,6 +21,7 @@ use ringflow_dataplane::runtime::watchdog::{Watchdog, Watched};
 use ringflow_dataplane::sink::discard::DiscardSink;
 use ringflow_dataplane::source::watermark::WatermarkPolicy;
 use ringflow_dataplane::source::{SourceOutput, SourceProgress, SourceReader};
+use ringflow_dataplane::state::disk::StateStorage;
 use ringflow_dataplane::subtask::spec::{HeadSpec, OutputSpec, SubtaskSpec};
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -58,6 +59,7 @@ fn one_core(
             features: Features::probe().unwrap(),
             zero_copy: false,
         },
+        state: StateStorage::HashMap,
     };
     let (core, thread) = start(config, events).unwrap();
     (core, thread, heard)

@@ -25,6 +25,7 @@ use ringflow_dataplane::runtime::core::{
 use ringflow_dataplane::runtime::placement::allowed_cpus;
 use ringflow_dataplane::source::watermark::WatermarkPolicy;
 use ringflow_dataplane::source::{SourceOutput, SourceProgress, SourceReader};
+use ringflow_dataplane::state::disk::StateStorage;
 use ringflow_dataplane::subtask::spec::{
     HeadSpec, OutputSpec, ReceiverSpec, SenderSpec, SubtaskSpec,
 };
@@ -108,6 +109,7 @@ fn core(
             features: Features::probe().unwrap(),
             zero_copy: false,
         },
+        state: StateStorage::HashMap,
     };
     start(config, events.clone()).unwrap()
 }

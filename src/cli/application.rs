@@ -85,6 +85,7 @@ pub fn run(
             placement: application.cores.request(),
             spin: application.cores.spin,
             network_memory_bytes: application.cores.network_memory,
+            state: application.cores.state.clone(),
             single_receive: application.cores.receive == ReceiveMode::Single,
             ..LocalOptions::default()
         }),

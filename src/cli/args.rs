@@ -11,6 +11,7 @@ use ringflow_dataplane::runtime::placement::{CpuList, PlacementRequest};
 use ringflow_schemas::network;
 
 use crate::api::graph::buffer_timeout_ns;
+use crate::cli::memory::StateArgs;
 use crate::duration;
 use crate::jobs::BuiltInJob;
 
@@ -62,6 +63,9 @@ pub struct CoreArgs {
     /// Send to other hosts without copying; worth it for fast networks and large records only
     #[arg(long, global = true)]
     pub zero_copy_send: bool,
+    /// State and memory.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 impl CoreArgs {

@@ -51,9 +51,10 @@ pub fn run(args: &RunArgs) -> crate::Result<()> {
                 cores.cores.is_none()
                     && cores.slots.is_none()
                     && cores.slots_per_core.is_none()
-                    && cores.housekeeping_cores.is_none(),
-                "--cores, --housekeeping-cores, --slots and --slots-per-core are for the local environment: with --jobmanager, \
-                 give them to `ringflow taskmanager`"
+                    && cores.housekeeping_cores.is_none()
+                    && !cores.state.is_given(),
+                "--cores, --housekeeping-cores, --slots, --slots-per-core, --state-backend, --state-dir and --memory are for the \
+                 local environment: with --jobmanager, give them to `ringflow taskmanager`"
             );
             Target::Remote(address.clone())
         }
@@ -61,6 +62,7 @@ pub fn run(args: &RunArgs) -> crate::Result<()> {
             placement: args.cores.request(),
             spin: args.cores.spin,
             network_memory_bytes: args.cores.network_memory,
+            state: args.cores.state.clone(),
             single_receive: args.cores.receive == ReceiveMode::Single,
             ..LocalOptions::default()
         }),

@@ -18,7 +18,7 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::runtime::Runtime;
 
-use crate::cli::args::network_memory_bytes;
+use crate::cli::memory::{MemoryPlan, StateArgs};
 use crate::jobs::Programs;
 
 /// How the local cluster runs.
@@ -30,6 +30,8 @@ pub struct LocalOptions {
     pub spin: SpinPolicy,
     /// Network memory, in bytes; `None`: as the flag's default.
     pub network_memory_bytes: Option<usize>,
+    /// Where state is kept, and memory in all.
+    pub state: StateArgs,
     /// Receive by one operation at a time even where the kernel can do better.
     pub single_receive: bool,
     /// Slots at least; the job's parallelism decides otherwise.
@@ -44,6 +46,7 @@ impl Default for LocalOptions {
             placement: PlacementRequest::default(),
             spin: SpinPolicy::For(ringflow_dataplane::limits::SPIN_AUTO_NS),
             network_memory_bytes: None,
+            state: StateArgs::default(),
             single_receive: false,
             slots_min: 1,
             rest_port: 0,
@@ -82,8 +85,8 @@ impl LocalCluster {
         for warning in &placement.warnings {
             tracing::warn!("{warning}");
         }
-        let network_memory_bytes =
-            network_memory_bytes(options.network_memory_bytes, placement.data.len())?;
+        let cores = placement.data.len();
+        let memory = MemoryPlan::decide(&options.state, options.network_memory_bytes, cores)?;
         confine_to_housekeeping(&placement).context("cannot move to the housekeeping cores")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -108,7 +111,8 @@ impl LocalCluster {
             data_ports: Vec::new(),
             placement,
             spin: options.spin,
-            network_memory_bytes,
+            network_memory_bytes: memory.network_bytes,
+            disk_state: memory.disk_state,
             single_receive: options.single_receive,
             zero_copy_send: false,
             strict: false,

@@ -17,6 +17,7 @@ pub mod generate;
 pub mod interrupt;
 pub mod jobs;
 pub mod local;
+pub mod memory;
 pub mod progress;
 pub mod roles;
 pub mod topic_writer;

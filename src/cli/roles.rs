@@ -17,7 +17,8 @@ use ringflow_dataplane::runtime::placement::{
 use ringflow_dataplane::task_manager::{Registration, TaskManager, TaskManagerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs, network_memory_bytes};
+use crate::cli::args::{JobManagerArgs, ReceiveMode, TaskManagerArgs};
+use crate::cli::memory::MemoryPlan;
 use crate::jobs::Programs;
 
 async fn stop_signal() -> std::io::Result<&'static str> {
@@ -87,7 +88,7 @@ pub fn task_manager(
         tracing::warn!("{warning}");
     }
     let cores = placement.data.len();
-    let network_memory_bytes = network_memory_bytes(args.cores.network_memory, cores)?;
+    let memory = MemoryPlan::decide(&args.cores.state, args.cores.network_memory, cores)?;
     ensure!(
         args.data_ports.is_empty() || args.data_ports.len() == cores,
         "--data-ports names {} ports for {cores} data cores: each core listens on its own",
@@ -114,7 +115,8 @@ pub fn task_manager(
         data_ports: args.data_ports.clone(),
         placement,
         spin: args.cores.spin,
-        network_memory_bytes,
+        network_memory_bytes: memory.network_bytes,
+        disk_state: memory.disk_state,
         single_receive: args.cores.receive == ReceiveMode::Single,
         zero_copy_send: args.cores.zero_copy_send,
         strict: args.strict,

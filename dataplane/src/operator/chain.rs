@@ -584,6 +584,7 @@ pub fn test_context(metrics: Rc<SubtaskMetrics>) -> OpenContext {
         max_parallelism: 128,
         clock: Rc::new(crate::runtime::clock::Clock::system()),
         metrics,
+        state: crate::state::disk::StateStorage::HashMap,
         doorbell_fd: -1,
     }
 }

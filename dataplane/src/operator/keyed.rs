@@ -36,24 +36,27 @@ pub struct Keyed {
 }
 
 impl Keyed {
-    /// Without state and timers.
-    #[must_use]
-    pub fn open(context: &OpenContext) -> Self {
+    /// Without state and timers, which are kept in memory wherever state is.
+    ///
+    /// # Errors
+    /// There is too little memory for one more operator with state on disk.
+    pub fn open(context: &OpenContext) -> Result<Self> {
         let OpenContext {
             subtask_index,
             parallelism,
             max_parallelism,
+            ref state,
             ..
         } = *context;
-        Self {
-            backend: KeyedStateBackend::new(subtask_index, parallelism, max_parallelism),
+        Ok(Self {
+            backend: KeyedStateBackend::open(state, subtask_index, parallelism, max_parallelism)?,
             timers: TimerService::new(subtask_index, parallelism, max_parallelism),
             clock: *context.clock,
             key: Vec::new(),
             expires: false,
             announced: [0; KEYS_AHEAD],
             announced_count: 0,
-        }
+        })
     }
 
     /// All states are registered.

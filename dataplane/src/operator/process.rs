@@ -705,7 +705,7 @@ fn not_open() -> Error {
 #[allow(private_bounds, reason = "bodies are made in this file alone")]
 impl<K: PlainValue, B: Body<K>> Operator for KeyedProcess<K, B> {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         self.body.open(&mut keyed, context)?;
         keyed.registered();
         self.keyed = Some(keyed);
@@ -943,7 +943,7 @@ impl<K, R, B, O, KF, P> KeyedProcess<K, WithBroadcast<K, R, B, O, KF, P>> {
         let body = WithBroadcast {
             key,
             function,
-            // Broadcast state has no keys: one key group, of which everything is in one place.
+            // Broadcast state has no keys: one key group, of which everything is in one place, in memory as in Flink.
             broadcast: KeyedStateBackend::new(0, 1, 1),
             types: PhantomData,
         };

@@ -3,7 +3,8 @@
 //! Owns: [`Reduce`]. The first record of a key goes on as it is and becomes the key's state; each later one is combined
 //! with the state, and what comes of it is both the new state and the output, with the record's event time.
 //! Invariant: one record out for each record in; the state of a key is the last record that went out for it.
-//! Left out: a key beside the state. The state is a record and the key selector reads its key, so a function whose result
+//! Left out: a key beside the state in memory, where records are kept as they are; with state on disk they are values of a store. The
+//! state is a record and the key selector reads its key, so a function whose result
 //! has another key is refused (Flink keeps the key apart and would go on).
 //!
 //! Source: Flink `KeyedStream.reduce`, `StreamGroupedReduceOperator`.
@@ -18,7 +19,11 @@ use crate::operator::chain::Output;
 use crate::operator::stateless::{collect_structs, is_small, write_structs};
 use crate::record::{EventTime, RecordRef, Row, RowKind, StructRecord};
 use crate::runtime::context::OpenContext;
+use crate::state::backend::{At, KeyedStateBackend, StateKind, StoreDescriptor, StoreId};
+use crate::state::byte_table::Change;
+use crate::state::disk::StateStorage;
 use crate::state::table::Entry;
+use crate::state::value::PlainValue;
 use crate::state::{KeyExtractor, KeyedState};
 
 /// Reads the key out of a record that is kept as state.
@@ -75,7 +80,75 @@ pub struct Reduce<R, K, KF, F> {
     /// What a run made, on its way out.
     made: Vec<u8>,
     /// Empty until `open`.
-    state: Option<KeyedState<R, KeyInRecord<R, K, KF>>>,
+    state: Option<Sums<R, KeyInRecord<R, K, KF>>>,
+}
+
+/// The last record of each key.
+enum Sums<R, X> {
+    /// As it is, in memory.
+    Records(KeyedState<R, X>),
+    /// As bytes, wherever state is.
+    Bytes(Box<StoredSums>),
+}
+
+/// A store of records by the bytes of their key.
+struct StoredSums {
+    backend: KeyedStateBackend,
+    store: StoreId,
+    /// The key at hand.
+    key: Vec<u8>,
+}
+
+impl StoredSums {
+    /// The name is Flink's.
+    fn open<R: 'static>(context: &OpenContext) -> Result<Self> {
+        let OpenContext {
+            subtask_index,
+            parallelism,
+            max_parallelism,
+            ref state,
+            ..
+        } = *context;
+        let mut backend =
+            KeyedStateBackend::open(state, subtask_index, parallelism, max_parallelism)?;
+        let store = backend.register(StoreDescriptor::new::<R>(
+            "_op_state",
+            StateKind::Value,
+            false,
+        ))?;
+        Ok(Self {
+            backend,
+            store,
+            key: Vec::new(),
+        })
+    }
+
+    /// Makes a new record of the old one and keeps it.
+    #[inline(never)]
+    fn update<R: StructRecord, K: PlainValue>(
+        &mut self,
+        key_hash: u32,
+        key: &K,
+        change: impl FnOnce(Option<R>) -> Result<R>,
+    ) -> Result<R> {
+        self.key.clear();
+        key.encode(&mut self.key);
+        let at = At {
+            key_hash,
+            key: &self.key,
+            namespace: &[],
+        };
+        let mut made = None;
+        self.backend.value_update(self.store, at, |old, fresh| {
+            // SAFETY: this store's bytes are those of an `R`: nobody else has its id, and only records are written below.
+            let old = old.map(|bytes| unsafe { R::view(bytes) });
+            let new = change(old)?;
+            fresh.extend_from_slice(new.as_bytes());
+            made = Some(new);
+            Ok(Change::Put)
+        })?;
+        Ok(made.expect("the change was asked for and did not fail"))
+    }
 }
 
 impl<R, K, KF, F> Reduce<R, K, KF, F>
@@ -102,10 +175,19 @@ where
 impl<R, K, KF, F> Reduce<R, K, KF, F>
 where
     R: StructRecord,
-    K: Eq,
+    K: PlainValue + Eq,
     KF: for<'a> Fn(Row<'a, R>) -> K + Clone,
     F: Fn(R, R) -> R,
 {
+    #[inline(always)]
+    fn prefetch(&self, key_hashes: &[u32]) {
+        match &self.state {
+            Some(Sums::Records(state)) => state.prefetch(key_hashes),
+            Some(Sums::Bytes(state)) => state.backend.prefetch_slots(key_hashes),
+            None => {}
+        }
+    }
+
     /// The new state of a record's key. By value: read out of its slot right after it was written there in fields, it would
     /// stall.
     #[inline(always)]
@@ -117,16 +199,27 @@ where
             .state
             .as_mut()
             .expect("`open` is the first call and makes the state");
+        let combine = |old: R| {
+            let reduced = (self.function)(old, value);
+            if self.key.key(&reduced) == key {
+                Ok(reduced)
+            } else {
+                Err(changed_key())
+            }
+        };
+        let state = match state {
+            Sums::Records(state) => state,
+            Sums::Bytes(state) => {
+                return state.update(record.key_hash, &key, |old| old.map_or(Ok(value), combine));
+            }
+        };
         match state.entry(record.key_hash, &key)? {
             Entry::Vacant(place) => {
                 place.insert(value);
                 Ok(value)
             }
             Entry::Occupied(state) => {
-                let reduced = (self.function)(*state, value);
-                if self.key.key(&reduced) != key {
-                    return Err(changed_key());
-                }
+                let reduced = combine(*state)?;
                 *state = reduced;
                 Ok(reduced)
             }
@@ -137,17 +230,20 @@ where
 impl<R, K, KF, F> Operator for Reduce<R, K, KF, F>
 where
     R: StructRecord,
-    K: Eq,
+    K: PlainValue + Eq,
     KF: for<'a> Fn(Row<'a, R>) -> K + Clone + Send,
     F: Fn(R, R) -> R + Send,
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        self.state = Some(KeyedState::new(
-            context.subtask_index,
-            context.parallelism,
-            context.max_parallelism,
-            self.key.clone(),
-        ));
+        self.state = Some(match context.state {
+            StateStorage::HashMap => Sums::Records(KeyedState::new(
+                context.subtask_index,
+                context.parallelism,
+                context.max_parallelism,
+                self.key.clone(),
+            )),
+            StateStorage::Disk(_) => Sums::Bytes(Box::new(StoredSums::open::<R>(context)?)),
+        });
         Ok(())
     }
 
@@ -156,9 +252,7 @@ where
     }
 
     fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
-        if let Some(state) = &self.state {
-            state.prefetch(key_hashes);
-        }
+        self.prefetch(key_hashes);
     }
 
     #[inline]
@@ -191,8 +285,8 @@ where
         let mut ahead = run.key_hashes().skip(KEYS_AHEAD);
         let mut failure = None;
         let made = run.records().map_while(|record| {
-            if let (Some(key_hash), Some(state)) = (ahead.next(), &self.state) {
-                state.prefetch(&[key_hash]);
+            if let Some(key_hash) = ahead.next() {
+                self.prefetch(&[key_hash]);
             }
             let reduced = self.reduce(&record);
             reduced.map_err(|error| failure = Some(error)).ok()

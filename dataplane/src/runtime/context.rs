@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::metrics::SubtaskMetrics;
 use crate::runtime::clock::Clock;
 use crate::runtime::housekeeping::Housekeeping;
+use crate::state::disk::StateStorage;
 
 /// One split of a source, assigned to a subtask: a Kafka partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +51,8 @@ pub struct OpenContext {
     pub clock: Rc<Clock>,
     /// The subtask's counters.
     pub metrics: Rc<SubtaskMetrics>,
+    /// Where keyed state is kept.
+    pub state: StateStorage,
     /// The core's eventfd: writing a native-endian `u64` 1 to it wakes the core.
     pub doorbell_fd: RawFd,
 }

@@ -24,6 +24,7 @@ use crate::metrics::Accumulator;
 use crate::record::EventTime;
 use crate::runtime::doorbell::Doorbell;
 use crate::runtime::poller::{Core, name_thread};
+use crate::state::disk::StateStorage;
 use crate::subtask::spec::SubtaskSpec;
 
 /// Names a connection of one core.
@@ -137,6 +138,8 @@ pub struct CoreConfig {
     pub pool_buffers: usize,
     /// How it talks to other processes.
     pub network: NetworkOptions,
+    /// Where its operators keep their state.
+    pub state: StateStorage,
 }
 
 /// Reaches a running core from any thread.
@@ -246,9 +249,12 @@ pub fn start(
     }
     let (bell, core_pool) = (Arc::clone(&doorbell), pool.clone());
     let (spin, index, network) = (config.spin, config.index, config.network);
+    let state = config.state;
     let executor = builder.spawn(move || async move {
         let bell = Arc::clone(&bell);
-        match Core::new(index, spin, commands, events, bell, core_pool, network) {
+        match Core::new(
+            index, spin, commands, events, bell, core_pool, network, state,
+        ) {
             Ok(core) => {
                 name_thread(index);
                 drop(started.send(Ok(rustix::thread::gettid().as_raw_nonzero().get())));

@@ -42,6 +42,7 @@ use crate::runtime::core::{
     ConnectionId, CoreCommand, CoreCommandBox, CoreEvent, End, SpinPolicy, SubtaskSnapshot,
 };
 use crate::runtime::doorbell::Doorbell;
+use crate::state::disk::StateStorage;
 use crate::subtask::spec::{SubtaskSpec, Wiring};
 use crate::subtask::{Subtask, Turn};
 
@@ -95,6 +96,8 @@ pub(super) struct Core {
     network: Network,
     clock: Rc<Clock>,
     pool: BufferPool,
+    /// Where operators keep their state.
+    state: StateStorage,
     /// Local queues of which one end is deployed.
     half_wired: HashMap<ChannelKey, LocalQueue>,
     /// Consumers that wait for their producers to open the channel.
@@ -117,6 +120,7 @@ impl Core {
         doorbell: Arc<Doorbell>,
         pool: BufferPool,
         options: NetworkOptions,
+        state: StateStorage,
     ) -> std::io::Result<Self> {
         pool.own();
         let network = Network::new(options, doorbell.as_raw_fd(), pool.clone())?;
@@ -130,6 +134,7 @@ impl Core {
             network,
             clock: Rc::new(Clock::system()),
             pool,
+            state,
             subtasks: Vec::new(),
             half_wired: HashMap::new(),
             expected: HashMap::new(),
@@ -324,6 +329,7 @@ impl Core {
             max_parallelism: spec.max_parallelism,
             clock: Rc::clone(&self.clock),
             metrics: Rc::clone(&metrics),
+            state: self.state.clone(),
             doorbell_fd: self.doorbell.as_raw_fd(),
         };
         let build = || spec.open(&context, &self.pool.clone(), self);

@@ -4,8 +4,8 @@
 //! is [`crate::state::handles`]; a process function reaches it through [`crate::state::handles::KeyedAccess`].
 //! Invariant: an entry is in its key's key group; a store holds only what its type wrote (a name belongs to one kind and type,
 //! an id to one backend), so its values may be read without checks.
-//! Left out: types, time to live, and snapshots, which will go through [`KeyedStateBackend::for_each_entry`]. A second place for
-//! the bytes comes beside `Heap`: all accesses are in bytes and take `&mut self`.
+//! Left out: types, time to live, and snapshots, which will go through [`KeyedStateBackend::for_each_entry`]. The bytes are in tables
+//! in memory (here) or in rows on disk ([`crate::state::disk`]).
 
 use std::any::TypeId;
 use std::ops::Range;
@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::state::byte_table::{ByteTable, Change, EntryError, hash_in_namespace};
+use crate::state::disk::StateStorage;
+use crate::state::disk::place::DiskPlace;
+use crate::state::disk::rows::Failure;
 use crate::state::key_groups::OwnedKeyGroups;
 use crate::state::list_table::ListTable;
 use crate::state::map_table::{MapTable, OWNER_BYTES, Visit};
@@ -117,7 +120,8 @@ pub struct StoredEntry<'a> {
 
 /// Keyed state of one operator in one subtask.
 ///
-/// Lives: on the subtask's core. Shape: of each store a table per owned key group, which allocates with its first entry.
+/// Lives: on the subtask's core. Shape: in memory of each store a table per owned key group, which allocates with its first entry;
+/// on disk rows of an LSM tree of its own. Accesses may fail with the disk.
 #[derive(Debug)]
 pub struct KeyedStateBackend {
     id: u64,
@@ -133,6 +137,7 @@ pub struct KeyedStateBackend {
 #[derive(Debug)]
 enum Place {
     Heap(Heap),
+    Disk(Box<DiskPlace>),
 }
 
 /// Bytes in memory.
@@ -157,15 +162,38 @@ enum Tables {
     Maps(Box<[MapTable]>),
 }
 
-/// The table of an access, by what the store holds; `$heap` is where the bytes are.
+/// Stores of this kind are in these tables.
+macro_rules! holds {
+    (Values, $kind:expr) => {
+        !matches!($kind, StateKind::List | StateKind::Map)
+    };
+    (Lists, $kind:expr) => {
+        $kind == StateKind::List
+    };
+    (Maps, $kind:expr) => {
+        $kind == StateKind::Map
+    };
+}
+
+/// The table of an access, by what the store holds. On disk, returns what `$on_disk` is with `$disk` and the store's index `$index`.
 macro_rules! table {
-    ($self:ident, $id:expr, $at:expr, $tables:ident) => {{
-        let index = $self.checked($id)?;
-        let Place::Heap(heap) = &mut $self.place;
-        let group = heap.key_groups.index($at.key_hash)?;
-        match &mut heap.stores[index].tables {
-            Tables::$tables(tables) => &mut tables[group],
-            _ => return Err(wrong_kind(&$self.stores[index])),
+    ($self:ident, $id:expr, $at:expr, $tables:ident, |$disk:ident, $index:ident| $on_disk:expr) => {{
+        let $index = $self.checked($id)?;
+        match &mut $self.place {
+            Place::Heap(heap) => {
+                let group = heap.key_groups.index($at.key_hash)?;
+                match &mut heap.stores[$index].tables {
+                    Tables::$tables(tables) => &mut tables[group],
+                    _ => return Err(wrong_kind(&$self.stores[$index])),
+                }
+            }
+            Place::Disk($disk) => {
+                if !holds!($tables, $self.stores[$index].kind) {
+                    return Err(wrong_kind(&$self.stores[$index]));
+                }
+                let stores = &$self.stores;
+                return $on_disk.map_err(|failure| told(&stores[$index], failure));
+            }
         }
     }};
 }
@@ -174,16 +202,39 @@ impl KeyedStateBackend {
     /// Empty state in memory of subtask `subtask_index` of `parallelism`, with `max_parallelism` key groups in all.
     #[must_use]
     pub fn new(subtask_index: u32, parallelism: u32, max_parallelism: u32) -> Self {
+        Self::at(Place::Heap(Heap {
+            key_groups: OwnedKeyGroups::new(subtask_index, parallelism, max_parallelism),
+            stores: Vec::new(),
+        }))
+    }
+
+    /// Empty state where `storage` says, of subtask `subtask_index` of `parallelism`, with `max_parallelism` key groups in all.
+    ///
+    /// # Errors
+    /// There is too little memory for one more operator with state on disk.
+    pub fn open(
+        storage: &StateStorage,
+        subtask_index: u32,
+        parallelism: u32,
+        max_parallelism: u32,
+    ) -> Result<Self> {
+        match storage {
+            StateStorage::HashMap => Ok(Self::new(subtask_index, parallelism, max_parallelism)),
+            StateStorage::Disk(disk) => {
+                let place = DiskPlace::open(disk, subtask_index, parallelism, max_parallelism)?;
+                Ok(Self::at(Place::Disk(Box::new(place))))
+            }
+        }
+    }
+
+    fn at(place: Place) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             stores: Vec::new(),
             fresh: Vec::new(),
             map_key: Vec::new(),
-            place: Place::Heap(Heap {
-                key_groups: OwnedKeyGroups::new(subtask_index, parallelism, max_parallelism),
-                stores: Vec::new(),
-            }),
+            place,
         }
     }
 
@@ -201,8 +252,10 @@ impl KeyedStateBackend {
                 Err(taken_name(&self.stores[index], &descriptor))
             };
         }
-        let Place::Heap(heap) = &mut self.place;
-        heap.add(descriptor.kind);
+        match &mut self.place {
+            Place::Heap(heap) => heap.add(descriptor.kind),
+            Place::Disk(disk) => disk.add(descriptor.kind)?,
+        }
         self.stores.push(descriptor);
         let index = self.stores.len() - 1;
         Ok(StoreId { backend, index })
@@ -218,35 +271,38 @@ impl KeyedStateBackend {
     /// The key groups that this subtask owns.
     #[must_use]
     pub fn key_groups(&self) -> Range<u32> {
-        let Place::Heap(heap) = &self.place;
-        heap.key_groups.range()
+        match &self.place {
+            Place::Heap(heap) => heap.key_groups.range(),
+            Place::Disk(disk) => disk.key_groups(),
+        }
     }
 
-    /// Bytes of memory of all stores. Cost: a look at every table.
+    /// Bytes of memory of all stores; on disk without the block cache, which operators share. Cost: a look at every table.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let Place::Heap(heap) = &self.place;
         let scratch = self.fresh.capacity() + self.map_key.capacity();
-        scratch + heap.stores.iter().map(HeapStore::bytes).sum::<usize>()
+        let place = match &self.place {
+            Place::Heap(heap) => heap.stores.iter().map(HeapStore::bytes).sum(),
+            Place::Disk(disk) => disk.memory_bytes(),
+        };
+        scratch + place
     }
 
-    /// Number of values, list elements and map entries of all stores. Cost: a look at every table.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        let Place::Heap(heap) = &self.place;
-        heap.stores.iter().map(HeapStore::len).sum()
-    }
-
-    /// There are none. Cost: a look at every table.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Number of values, list elements and map entries of all stores. Cost: a look at every table; on disk all rows are read.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn entries(&self) -> Result<usize> {
+        match &self.place {
+            Place::Heap(heap) => Ok(heap.stores.iter().map(HeapStore::len).sum()),
+            Place::Disk(disk) => disk.len(),
+        }
     }
 
     /// Calls `visit` with each entry of one store and key group.
     ///
     /// # Errors
-    /// The store or the key group is not here.
+    /// The store or the key group is not here; or the disk cannot be read.
     pub fn for_each_entry(
         &self,
         store: StoreId,
@@ -254,7 +310,10 @@ impl KeyedStateBackend {
         visit: impl FnMut(StoredEntry<'_>),
     ) -> Result<()> {
         let index = self.checked(store)?;
-        let Place::Heap(heap) = &self.place;
+        let heap = match &self.place {
+            Place::Heap(heap) => heap,
+            Place::Disk(disk) => return disk.for_each_entry(index, key_group, visit),
+        };
         let Some(group) = heap.key_groups.position(key_group) else {
             let owned = heap.key_groups.range();
             return Err(Error::operator(format!(
@@ -274,34 +333,23 @@ impl KeyedStateBackend {
     ///
     /// Cost: about 1 ns for each key and store.
     pub fn prefetch_slots(&self, key_hashes: &[u32]) {
-        self.prefetch(key_hashes, ByteTable::prefetch_slot);
+        match &self.place {
+            Place::Heap(heap) => heap.prefetch(key_hashes, ByteTable::prefetch_slot),
+            Place::Disk(disk) => disk.prefetch(key_hashes),
+        }
     }
 
     /// Has the entries of keys with these hashes fetched into the cache, of which the slots are there.
     pub fn prefetch_entries(&self, key_hashes: &[u32]) {
-        self.prefetch(key_hashes, ByteTable::prefetch_entry);
-    }
-
-    fn prefetch(&self, key_hashes: &[u32], fetch: impl Fn(&ByteTable, u32)) {
-        let Place::Heap(heap) = &self.place;
-        for key_hash in key_hashes {
-            let Some(group) = heap.key_groups.index_if_owned(*key_hash) else {
-                continue;
-            };
-            for store in &heap.stores {
-                let table = match &store.tables {
-                    Tables::Values(tables) => &tables[group],
-                    Tables::Lists(tables) => tables[group].table(),
-                    Tables::Maps(tables) => tables[group].maps(),
-                };
-                fetch(table, *key_hash);
-            }
+        if let Place::Heap(heap) = &self.place {
+            heap.prefetch(key_hashes, ByteTable::prefetch_entry);
         }
     }
 
     #[inline]
     pub(crate) fn value_get(&mut self, id: StoreId, at: At<'_>) -> Result<Option<&[u8]>> {
-        let table = table!(self, id, at, Values);
+        let table = table!(self, id, at, Values, |disk, index| disk
+            .value_get(index, at));
         Ok(table.get(
             hash_in_namespace(at.key_hash, at.namespace),
             at.key,
@@ -312,7 +360,8 @@ impl KeyedStateBackend {
     /// The value, to be changed in place.
     #[inline]
     pub(crate) fn value_get_mut(&mut self, id: StoreId, at: At<'_>) -> Result<Option<&mut [u8]>> {
-        let table = table!(self, id, at, Values);
+        let table = table!(self, id, at, Values, |disk, index| disk
+            .value_get_mut(index, at));
         Ok(table.get_mut(
             hash_in_namespace(at.key_hash, at.namespace),
             at.key,
@@ -328,7 +377,12 @@ impl KeyedStateBackend {
         at: At<'_>,
         change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Change>,
     ) -> Result<()> {
-        let table = table!(self, id, at, Values);
+        let table = table!(self, id, at, Values, |disk, index| disk.value_update(
+            index,
+            at,
+            &mut self.fresh,
+            change
+        ));
         let hash = hash_in_namespace(at.key_hash, at.namespace);
         let mut failure = Ok(());
         let changed = table.update(hash, at.key, at.namespace, &mut self.fresh, |old, fresh| {
@@ -350,9 +404,13 @@ impl KeyedStateBackend {
         at: At<'_>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<()> {
-        let table = table!(self, id, at, Values);
         self.fresh.clear();
         write(&mut self.fresh);
+        let table = table!(self, id, at, Values, |disk, index| disk.value_put(
+            index,
+            at,
+            &self.fresh
+        ));
         let hash = hash_in_namespace(at.key_hash, at.namespace);
         match table.put(hash, at.key, at.namespace, &self.fresh) {
             Ok(_) => Ok(()),
@@ -361,7 +419,8 @@ impl KeyedStateBackend {
     }
 
     pub(crate) fn value_remove(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        let table = table!(self, id, at, Values);
+        let table = table!(self, id, at, Values, |disk, index| disk
+            .value_remove(index, at));
         Ok(table.remove(
             hash_in_namespace(at.key_hash, at.namespace),
             at.key,
@@ -375,9 +434,13 @@ impl KeyedStateBackend {
         at: At<'_>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<()> {
-        let table = table!(self, id, at, Lists);
         self.fresh.clear();
         write(&mut self.fresh);
+        let table = table!(self, id, at, Lists, |disk, index| disk.list_add(
+            index,
+            at,
+            &self.fresh
+        ));
         match table.append(at, &self.fresh) {
             Ok(()) => Ok(()),
             Err(problem) => Err(self.refused(id, problem)),
@@ -390,7 +453,9 @@ impl KeyedStateBackend {
         at: At<'_>,
         visit: impl FnMut(&mut [u8]) -> Result<()>,
     ) -> Result<()> {
-        table!(self, id, at, Lists).for_each(at, visit)
+        table!(self, id, at, Lists, |disk, index| disk
+            .list_for_each(index, at, visit))
+        .for_each(at, visit)
     }
 
     /// Calls `visit` with each element, in order, and takes out those for which it says so.
@@ -410,27 +475,47 @@ impl KeyedStateBackend {
         at: At<'_>,
         goes: impl FnMut(&[u8]) -> bool,
     ) -> Result<()> {
-        table!(self, id, at, Lists).drop_while(at, goes);
+        table!(self, id, at, Lists, |disk, index| disk
+            .list_drop_while(index, at, goes))
+        .drop_while(at, goes);
         Ok(())
     }
 
     pub(crate) fn list_contains(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        Ok(table!(self, id, at, Lists).contains(at))
+        Ok(table!(self, id, at, Lists, |disk, index| disk
+            .list_contains(index, at))
+        .contains(at))
     }
 
     pub(crate) fn list_clear(&mut self, id: StoreId, at: At<'_>) -> Result<()> {
-        table!(self, id, at, Lists).clear(at);
+        table!(self, id, at, Lists, |disk, index| disk
+            .list_clear(index, at))
+        .clear(at);
         Ok(())
     }
 
-    /// The value of a map key, to be read, or changed in place.
+    /// The value of a map key.
+    pub(crate) fn map_get(
+        &mut self,
+        id: StoreId,
+        at: At<'_>,
+        write_key: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Option<&[u8]>> {
+        let table = table!(self, id, at, Maps, |disk, index| disk
+            .map_get(index, at, write_key));
+        encode_map_key(&mut self.map_key, write_key);
+        Ok(table.get_mut(at, &mut self.map_key).map(|value| &*value))
+    }
+
+    /// The value of a map key, to be changed in place.
     pub(crate) fn map_get_mut(
         &mut self,
         id: StoreId,
         at: At<'_>,
         write_key: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Option<&mut [u8]>> {
-        let table = table!(self, id, at, Maps);
+        let table = table!(self, id, at, Maps, |disk, index| disk
+            .map_get_mut(index, at, write_key));
         encode_map_key(&mut self.map_key, write_key);
         Ok(table.get_mut(at, &mut self.map_key))
     }
@@ -444,7 +529,13 @@ impl KeyedStateBackend {
         write_key: impl FnOnce(&mut Vec<u8>),
         change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Change>,
     ) -> Result<()> {
-        let table = table!(self, id, at, Maps);
+        let table = table!(self, id, at, Maps, |disk, index| disk.map_update(
+            index,
+            at,
+            write_key,
+            &mut self.fresh,
+            change
+        ));
         encode_map_key(&mut self.map_key, write_key);
         let mut failure = Ok(());
         let changed = table.update(at, &mut self.map_key, &mut self.fresh, |old, fresh| {
@@ -467,11 +558,15 @@ impl KeyedStateBackend {
         at: At<'_>,
         visit: impl FnMut(&[u8], &mut [u8]) -> Result<Visit>,
     ) -> Result<()> {
-        table!(self, id, at, Maps).visit(at, visit)
+        table!(self, id, at, Maps, |disk, index| disk
+            .map_visit(index, at, visit))
+        .visit(at, visit)
     }
 
     pub(crate) fn map_contains_any(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        Ok(table!(self, id, at, Maps).contains(at))
+        Ok(table!(self, id, at, Maps, |disk, index| disk
+            .map_contains_any(index, at))
+        .contains(at))
     }
 
     /// Goes on through a store where the last call stopped, and takes out what `expired` says of: `entries` of them are looked at,
@@ -483,8 +578,13 @@ impl KeyedStateBackend {
         expired: impl FnMut(&[u8]) -> bool,
     ) -> Result<()> {
         let index = self.checked(id)?;
-        let Place::Heap(heap) = &mut self.place;
-        heap.stores[index].sweep(entries, expired);
+        match &mut self.place {
+            Place::Heap(heap) => heap.stores[index].sweep(entries, expired),
+            Place::Disk(disk) => {
+                let swept = disk.sweep(index, entries, expired);
+                swept.map_err(|failure| told(&self.stores[index], failure))?;
+            }
+        }
         Ok(())
     }
 
@@ -500,8 +600,15 @@ impl KeyedStateBackend {
 
     #[cold]
     fn refused(&self, id: StoreId, problem: EntryError) -> Error {
-        let name = &self.stores[id.index].name;
-        Error::operator(format!("state `{name}`: {problem}"))
+        told(&self.stores[id.index], Failure::Entry(problem))
+    }
+}
+
+#[cold]
+fn told(store: &StoreDescriptor, failure: Failure) -> Error {
+    match failure {
+        Failure::Entry(problem) => Error::operator(format!("state `{}`: {problem}", store.name)),
+        Failure::Disk(error) => error,
     }
 }
 
@@ -554,6 +661,22 @@ fn at(table: &ByteTable, hash: u32, entry: u32) -> At<'_> {
 }
 
 impl Heap {
+    fn prefetch(&self, key_hashes: &[u32], fetch: impl Fn(&ByteTable, u32)) {
+        for key_hash in key_hashes {
+            let Some(group) = self.key_groups.index_if_owned(*key_hash) else {
+                continue;
+            };
+            for store in &self.stores {
+                let table = match &store.tables {
+                    Tables::Values(tables) => &tables[group],
+                    Tables::Lists(tables) => tables[group].table(),
+                    Tables::Maps(tables) => tables[group].maps(),
+                };
+                fetch(table, *key_hash);
+            }
+        }
+    }
+
     fn add(&mut self, kind: StateKind) {
         let count = self.key_groups.count();
         let tables = match kind {

@@ -165,14 +165,19 @@ impl Store {
         let at = access.at;
         if let Some(ttl) = &self.ttl {
             self.clean_up(access)?;
-            let Some(stored) = access.backend.value_get_mut(self.id, at)? else {
+            let Some(stored) = access.backend.value_get(self.id, at)? else {
                 return Ok(None);
             };
             if ttl.hides(stored, access.now_ms) {
                 access.backend.value_remove(self.id, at)?;
                 return Ok(None);
             }
-            ttl.on_read(stored, access.now_ms);
+            // A value that is changed is written again: only where that is asked for.
+            if ttl.on_read
+                && let Some(stored) = access.backend.value_get_mut(self.id, at)?
+            {
+                ttl.on_read(stored, access.now_ms);
+            }
         }
         access.backend.value_get(self.id, at)
     }
@@ -581,7 +586,7 @@ impl<K: PlainValue, V: StateValue> MapState<K, V> {
             return Ok(None);
         }
         let (id, at) = (self.store.id, access.at);
-        let stored = access.backend.map_get_mut(id, at, |out| key.encode(out))?;
+        let stored = access.backend.map_get(id, at, |out| key.encode(out))?;
         stored
             .map(|stored| self.store.view::<V>(stored))
             .transpose()
@@ -596,7 +601,7 @@ impl<K: PlainValue, V: StateValue> MapState<K, V> {
             return Ok(false);
         }
         let (id, at) = (self.store.id, access.at);
-        let stored = access.backend.map_get_mut(id, at, |out| key.encode(out))?;
+        let stored = access.backend.map_get(id, at, |out| key.encode(out))?;
         Ok(stored.is_some())
     }
 
@@ -708,14 +713,19 @@ impl<K: PlainValue, V: StateValue> MapState<K, V> {
         };
         self.store.clean_up(access)?;
         let (id, at, now_ms) = (self.store.id, access.at, access.now_ms);
-        match access.backend.map_get_mut(id, at, |out| key.encode(out))? {
+        match access.backend.map_get(id, at, |out| key.encode(out))? {
             None => Ok(false),
             Some(stored) if ttl.hides(stored, now_ms) => {
                 self.take_out(access, key)?;
                 Ok(false)
             }
-            Some(stored) => {
-                ttl.on_read(stored, now_ms);
+            Some(_) => {
+                if ttl.on_read
+                    && let Some(stored) =
+                        access.backend.map_get_mut(id, at, |out| key.encode(out))?
+                {
+                    ttl.on_read(stored, now_ms);
+                }
                 Ok(true)
             }
         }

@@ -6,7 +6,7 @@
 //! remainder) and the slot (other bits of it, mixed).
 //! Invariant: an entry is in the table of its key's key group, so a key group can be copied, dropped or moved alone; a key
 //! group that the subtask does not own is refused.
-//! Left out: snapshots, and state larger than memory (to come behind [`backend`]).
+//! Left out: snapshots. State larger than memory is behind [`backend`], in [`disk`].
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -19,6 +19,7 @@ use crate::state::table::{Entry, Table};
 pub(crate) mod arena;
 pub mod backend;
 pub mod byte_table;
+pub mod disk;
 pub mod handles;
 mod key_groups;
 mod list_table;

@@ -107,7 +107,7 @@ impl StateTtlConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ttl {
     ttl_ms: i64,
-    on_read: bool,
+    pub(crate) on_read: bool,
     pub(crate) returns_expired: bool,
     pub(crate) cleanup_entries: usize,
 }

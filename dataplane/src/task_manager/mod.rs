@@ -22,6 +22,7 @@ use crate::runtime::core::{self, CoreCommand, CoreConfig, CoreHandle, SpinPolicy
 use crate::runtime::placement::{self, Placement, Verification};
 use crate::runtime::wakeup;
 use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
+use crate::state::disk::{DiskOptions, DiskStorage, StateStorage, StateThreads};
 
 mod cancels;
 mod connection_table;
@@ -52,6 +53,8 @@ pub struct TaskManagerConfig {
     pub spin: SpinPolicy,
     /// Network memory of the whole process, in bytes.
     pub network_memory_bytes: usize,
+    /// Where operators keep keyed state; `None`: in memory.
+    pub disk_state: Option<DiskOptions>,
     /// Receive by one operation at a time even where the kernel can do better.
     pub single_receive: bool,
     /// Send without copying to other hosts.
@@ -92,6 +95,8 @@ pub struct TaskManager {
     cores: Vec<CoreHandle>,
     core_threads: Vec<JoinHandle<()>>,
     watchdog: Option<Watchdog>,
+    /// Dropped last: what it ends is in use by the cores.
+    state_threads: Option<StateThreads>,
 }
 
 impl TaskManager {
@@ -106,6 +111,15 @@ impl TaskManager {
             Error::deployment(format!("cannot move to the housekeeping cores: {error}"))
         })?;
         let network = network_options(&config)?;
+        let (state, state_threads) = match &config.disk_state {
+            None => (StateStorage::HashMap, None),
+            Some(options) => {
+                let cores = placement.housekeeping.len();
+                let (storage, threads) = DiskStorage::start(options, cores)?;
+                tracing::info!("keyed state is kept in {}", storage.directory().display());
+                (StateStorage::Disk(storage), Some(threads))
+            }
+        };
         // To be measured, a core must sleep at once.
         let measure = config.spin == SpinPolicy::Auto;
         let spin = if measure {
@@ -126,6 +140,7 @@ impl TaskManager {
                 preempt_timer: config.preempt_timer,
                 pool_buffers,
                 network,
+                state: state.clone(),
             };
             let (handle, thread) = core::start(core_config, events.clone())?;
             cores.push(handle);
@@ -181,6 +196,7 @@ impl TaskManager {
             cores,
             core_threads,
             watchdog: Some(watchdog),
+            state_threads,
         };
         if config.strict && !task_manager.verification.broken.is_empty() {
             let broken = task_manager.verification.broken.join("; ");
@@ -235,6 +251,7 @@ impl TaskManager {
             drop(thread.join());
         }
         self.watchdog = None;
+        self.state_threads = None;
     }
 }
 

@@ -71,6 +71,7 @@ fn client_that_hears(
         },
         spin: SpinPolicy::Auto,
         network_memory_bytes: 0,
+        disk_state: None,
         single_receive: false,
         zero_copy_send: false,
         strict: false,
