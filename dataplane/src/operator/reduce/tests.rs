@@ -10,6 +10,7 @@ use super::*;
 use crate::metrics::SubtaskMetrics;
 use crate::operator::chain::{Captured, Chain, ChainNode, test_context};
 use crate::record::{Record, RowKind};
+use crate::state::disk::tests::In;
 
 /// A key and a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +50,17 @@ impl StructRecord for Pair {
 }
 
 fn chain(function: impl Fn(Pair, Pair) -> Pair + Send + 'static) -> Chain {
+    chain_in(&StateStorage::HashMap, function)
+}
+
+fn chain_in(state: &StateStorage, function: impl Fn(Pair, Pair) -> Pair + Send + 'static) -> Chain {
     let reduce = Reduce::new(|pair: Row<'_, Pair>| pair.key(), function);
     let node = ChainNode::new("reduce", Box::new(reduce), Output::Capture(Vec::new()));
     let mut chain = Chain::new(Output::Chained(Box::new(node)));
-    let context = test_context(Rc::new(SubtaskMetrics::default()));
+    let context = OpenContext {
+        state: state.clone(),
+        ..test_context(Rc::new(SubtaskMetrics::default()))
+    };
     chain.open(&context).expect("opens");
     chain
 }
@@ -94,7 +102,12 @@ fn the_first_record_goes_on_as_it_is_and_later_ones_with_what_came_before() {
 
 #[test]
 fn a_result_of_another_key_is_refused_by_name() {
-    let mut chain = chain(|a, b| Pair::new(0, a.value() + b.value()));
+    In::ALL.map(a_result_of_another_key_is_refused_in);
+}
+
+fn a_result_of_another_key_is_refused_in(on: In) {
+    let (state, _threads) = on.storage();
+    let mut chain = chain_in(&state, |a, b| Pair::new(0, a.value() + b.value()));
     push(&mut chain, 5, 1, 0).expect("the first record is not reduced");
     let error = push(&mut chain, 5, 1, 0).expect_err("key 0").to_string();
     assert!(
@@ -105,8 +118,9 @@ fn a_result_of_another_key_is_refused_by_name() {
 
 proptest! {
     #[test]
-    fn outputs_are_the_running_fold_of_each_key(records in prop::collection::vec((0u64..50, any::<u64>()), 0..500)) {
-        let mut chain = chain(|a, b| Pair::new(a.key(), a.value().rotate_left(7) ^ b.value()));
+    fn outputs_are_the_running_fold_of_each_key(on in In::any(), records in prop::collection::vec((0u64..50, any::<u64>()), 0..500)) {
+        let (state, _threads) = on.storage();
+        let mut chain = chain_in(&state, |a, b| Pair::new(a.key(), a.value().rotate_left(7) ^ b.value()));
         let mut folds: HashMap<u64, u64> = HashMap::new();
         let mut expected = Vec::new();
         for (key, value) in records {

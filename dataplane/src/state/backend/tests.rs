@@ -3,6 +3,7 @@
 use ringflow_schemas::key_group::{hash_code_u64, key_group, owner, spread};
 
 use super::*;
+use crate::state::disk::tests::In;
 use crate::state::handles::{
     KeyedAccess, ListStateDescriptor, MapStateDescriptor, ReducingStateDescriptor,
     ValueStateDescriptor,
@@ -18,7 +19,11 @@ fn at(key: &u64) -> At<'_> {
 
 #[test]
 fn a_name_belongs_to_one_kind_and_type() {
-    let mut backend = KeyedStateBackend::new(0, 1, 128);
+    In::ALL.map(a_name_belongs_to_one_kind_and_type_in);
+}
+
+fn a_name_belongs_to_one_kind_and_type_in(on: In) {
+    let mut backend = on.open(0, 1, 128);
     let first = ValueStateDescriptor::<u64>::new("sum")
         .register(&mut backend)
         .expect("fresh");
@@ -47,10 +52,11 @@ fn a_name_belongs_to_one_kind_and_type() {
 
 #[test]
 fn a_handle_opens_no_store_of_another_backend() {
-    let mut backends = [
-        KeyedStateBackend::new(0, 1, 128),
-        KeyedStateBackend::new(0, 1, 128),
-    ];
+    In::ALL.map(a_handle_opens_no_store_of_another_backend_in);
+}
+
+fn a_handle_opens_no_store_of_another_backend_in(on: In) {
+    let mut backends = [on.open(0, 1, 128), on.open(0, 1, 128)];
     let handles = backends.each_mut().map(|backend| {
         ValueStateDescriptor::<u64>::new("sum")
             .register(backend)
@@ -70,7 +76,11 @@ fn a_handle_opens_no_store_of_another_backend() {
 
 #[test]
 fn key_groups_of_other_subtasks_are_refused_everywhere() {
-    let mut backend = KeyedStateBackend::new(1, 3, 128);
+    In::ALL.map(key_groups_of_other_subtasks_are_refused_everywhere_in);
+}
+
+fn key_groups_of_other_subtasks_are_refused_everywhere_in(on: In) {
+    let mut backend = on.open(1, 3, 128);
     let value = ValueStateDescriptor::<u64>::new("value")
         .register(&mut backend)
         .expect("fresh");
@@ -101,7 +111,11 @@ fn key_groups_of_other_subtasks_are_refused_everywhere() {
 
 #[test]
 fn entries_are_found_by_key_group() {
-    let mut backend = KeyedStateBackend::new(0, 2, 16);
+    In::ALL.map(entries_are_found_by_key_group_in);
+}
+
+fn entries_are_found_by_key_group_in(on: In) {
+    let mut backend = on.open(0, 2, 16);
     let value = ValueStateDescriptor::<u64>::new("value")
         .register(&mut backend)
         .expect("fresh");

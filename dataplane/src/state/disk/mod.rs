@@ -32,3 +32,6 @@ pub enum StateStorage {
     /// In LSM trees on local disk.
     Disk(Arc<DiskStorage>),
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -48,6 +48,8 @@ pub struct DiskStorage {
     /// Of all active and frozen tables, in bytes.
     tables_bytes: usize,
     memory_bytes: usize,
+    /// Least share of an operator.
+    share_min: usize,
     cache: Arc<Cache>,
     descriptors: Arc<DescriptorTable>,
     /// Operators that are open. Written by the cores as they open and close them.
@@ -82,6 +84,20 @@ impl DiskStorage {
         options: &DiskOptions,
         housekeeping_cores: usize,
     ) -> Result<(Arc<Self>, StateThreads)> {
+        Self::start_with(options, housekeeping_cores, STATE_SHARE_BYTES_MIN)
+    }
+
+    /// With shares of any size.
+    #[cfg(test)]
+    pub(super) fn of_any_size(options: &DiskOptions) -> Result<(Arc<Self>, StateThreads)> {
+        Self::start_with(options, 1, 0)
+    }
+
+    fn start_with(
+        options: &DiskOptions,
+        housekeeping_cores: usize,
+        share_min: usize,
+    ) -> Result<(Arc<Self>, StateThreads)> {
         let directory = StateDirectory::take(options.directory.as_deref())?;
         // A quarter for blocks, an eighth for what writing and compacting need, the rest for tables.
         let cache = options.memory_bytes / 4;
@@ -96,6 +112,7 @@ impl DiskStorage {
             directory,
             tables_bytes: options.memory_bytes - cache - working,
             memory_bytes: options.memory_bytes,
+            share_min,
             cache: Arc::new(Cache::with_capacity_bytes(cache as u64)),
             descriptors: Arc::new(DescriptorTable::new(STATE_FILES_OPEN)),
             open: AtomicUsize::new(0),
@@ -130,7 +147,7 @@ impl DiskStorage {
     /// The share of each would be too small.
     pub(super) fn open(&self) -> Result<Arc<StateTree>> {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.tables_bytes / open < STATE_SHARE_BYTES_MIN {
+        if self.tables_bytes / open < self.share_min {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::operator(format!(
                 "{} bytes of state memory are too little for {open} subtasks with state on disk: each needs {STATE_SHARE_BYTES_MIN} \

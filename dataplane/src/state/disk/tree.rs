@@ -14,12 +14,16 @@ use std::time::Duration;
 
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SequenceNumberCounter, Slice,
+    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter,
+    Slice,
 };
 
 use crate::error::{Error, Result};
 use crate::limits::{STATE_LEVEL_0_RUNS_MAX, STATE_TABLE_BYTES};
 use crate::state::byte_table::ByteTable;
+
+/// Reads see the newest version there is. Not one by its number: while a number is on its way, compaction may drop its version.
+const NEWEST: SeqNo = SeqNo::MAX;
 
 /// What the last byte of a row in memory says of it.
 pub(super) mod mark {
@@ -153,7 +157,7 @@ impl StateTree {
         match self.tree.get() {
             None => Ok(None),
             Some(tree) => tree
-                .get(key, self.visible.get())
+                .get(key, NEWEST)
                 .map_err(|error| self.unreadable(&error)),
         }
     }
@@ -170,7 +174,7 @@ impl StateTree {
         let Some(tree) = self.tree.get() else {
             return Ok(());
         };
-        for row in tree.range(range, self.visible.get(), None) {
+        for row in tree.range(range, NEWEST, None) {
             let (key, value) = row.into_inner().map_err(|error| self.unreadable(&error))?;
             if !visit(&key, &value)? {
                 break;

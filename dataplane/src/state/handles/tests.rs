@@ -1,4 +1,5 @@
-//! Typed state against std's collections, under random operations, and time to live with an injected time.
+//! Typed state against std's collections, under random operations, and time to live with an injected time: each in memory, on
+//! disk, and on disk with so little memory that most of it is read back from there.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ringflow_schemas::key_group::{hash_code_u64, spread};
 use super::*;
 use crate::operator::window::{TimeWindow, WindowResult};
 use crate::record::{EventTime, RecordRef, RowKind};
+use crate::state::disk::tests::{In, Opened};
 use crate::state::value::{RecordOf, Stored};
 
 fn at(key: &u64) -> At<'_> {
@@ -19,8 +21,8 @@ fn at(key: &u64) -> At<'_> {
     }
 }
 
-fn backend() -> KeyedStateBackend {
-    KeyedStateBackend::new(0, 1, 128)
+fn backend(place: In) -> Opened {
+    place.open(0, 1, 128)
 }
 
 /// Two keys in different key groups, one that shares its hash with another, and a second namespace.
@@ -90,8 +92,8 @@ fn map_operations() -> impl Strategy<Value = Vec<((u64, bool), MapOp)>> {
 
 proptest! {
     #[test]
-    fn lists_do_what_vectors_do(operations in list_operations()) {
-        let mut backend = backend();
+    fn lists_do_what_vectors_do(on in In::any(), operations in list_operations()) {
+        let mut backend = backend(on);
         let list = ListStateDescriptor::<String>::new("list").register(&mut backend).expect("fresh");
         let mut model: HashMap<(u64, bool), Vec<String>> = HashMap::new();
         for (place, operation) in operations {
@@ -123,8 +125,8 @@ proptest! {
     }
 
     #[test]
-    fn maps_do_what_maps_do(operations in map_operations()) {
-        let mut backend = backend();
+    fn maps_do_what_maps_do(on in In::any(), operations in map_operations()) {
+        let mut backend = backend(on);
         let map = MapStateDescriptor::<u16, Vec<u8>>::new("map").register(&mut backend).expect("fresh");
         let mut model: HashMap<(u64, bool), Entries> = HashMap::new();
         for (place, operation) in operations {
@@ -182,10 +184,11 @@ proptest! {
         steps in prop::collection::vec((0u64..30, 0i64..40, 0u8..4), 0..400),
         on_read: bool,
         cleanup in 0usize..4,
+        on in In::any(),
     ) {
         let update_type = if on_read { UpdateType::OnReadAndWrite } else { UpdateType::OnCreateAndWrite };
         let ttl = StateTtlConfig::of(Duration::from_millis(100)).update_type(update_type).cleanup_incrementally(cleanup);
-        let mut backend = backend();
+        let mut backend = backend(on);
         let value = ValueStateDescriptor::<u64>::new("value").enable_time_to_live(ttl).register(&mut backend).expect("fresh");
         let list = ListStateDescriptor::<u64>::new("list").enable_time_to_live(ttl).register(&mut backend).expect("fresh");
         let map = MapStateDescriptor::<u64, u64>::new("map").enable_time_to_live(ttl).register(&mut backend).expect("fresh");
@@ -259,11 +262,20 @@ proptest! {
 
 #[test]
 fn a_value_is_counted_up_per_key_and_window() {
-    let mut backend = backend();
+    In::ALL.map(a_value_is_counted_up_per_key_and_window_in);
+}
+
+fn a_value_is_counted_up_per_key_and_window_in(on: In) {
+    let mut backend = backend(on);
     let descriptor = ValueStateDescriptor::<u64>::new("count");
     let count = descriptor.register(&mut backend).expect("fresh");
     let mut expected = HashMap::new();
-    for step in 0..100_000u64 {
+    let steps = if on == In::SmallDisk {
+        20_000u64
+    } else {
+        100_000
+    };
+    for step in 0..steps {
         let place = (step * 48_271 % 1_009, step % 3 == 0);
         with(&mut backend, place, 0, |access| {
             count.modify(access, |count| Some(count.unwrap_or(0) + step))
@@ -287,7 +299,11 @@ fn a_value_is_counted_up_per_key_and_window() {
 
 #[test]
 fn modify_can_leave_make_and_remove() {
-    let mut backend = backend();
+    In::ALL.map(modify_can_leave_make_and_remove_in);
+}
+
+fn modify_can_leave_make_and_remove_in(on: In) {
+    let mut backend = backend(on);
     let state = ValueStateDescriptor::<String>::new("text")
         .register(&mut backend)
         .expect("fresh");
@@ -309,6 +325,10 @@ fn modify_can_leave_make_and_remove() {
 
 #[test]
 fn reducing_and_aggregating_state_fold_what_is_added() {
+    In::ALL.map(reducing_and_aggregating_state_fold_what_is_added_in);
+}
+
+fn reducing_and_aggregating_state_fold_what_is_added_in(on: In) {
     /// Mean of what was added.
     struct Mean;
     impl StateAggregate for Mean {
@@ -326,7 +346,7 @@ fn reducing_and_aggregating_state_fold_what_is_added() {
             sum / f64::from(u32::try_from(count).expect("few"))
         }
     }
-    let mut backend = backend();
+    let mut backend = backend(on);
     let ttl = StateTtlConfig::of(Duration::from_secs(1));
     let greatest = ReducingStateDescriptor::new("greatest", u64::max);
     let greatest = greatest.register(&mut backend).expect("fresh");
@@ -373,8 +393,12 @@ fn reducing_and_aggregating_state_fold_what_is_added() {
 
 #[test]
 fn records_are_kept_and_read_in_place() {
+    In::ALL.map(records_are_kept_and_read_in_place_in);
+}
+
+fn records_are_kept_and_read_in_place_in(on: In) {
     type Event = WindowResult<u64, u64>;
-    let mut backend = backend();
+    let mut backend = backend(on);
     let list = ListStateDescriptor::<Stored<Event>>::new("left")
         .register(&mut backend)
         .expect("fresh");
@@ -415,7 +439,11 @@ fn records_are_kept_and_read_in_place() {
 
 #[test]
 fn an_error_of_a_visitor_stops_it_and_comes_back() {
-    let mut backend = backend();
+    In::ALL.map(an_error_of_a_visitor_stops_it_and_comes_back_in);
+}
+
+fn an_error_of_a_visitor_stops_it_and_comes_back_in(on: In) {
+    let mut backend = backend(on);
     let list = ListStateDescriptor::<u64>::new("list")
         .register(&mut backend)
         .expect("fresh");
@@ -441,8 +469,17 @@ fn an_error_of_a_visitor_stops_it_and_comes_back() {
 /// Keys that nobody touches again go as others are accessed: a full round takes about as many accesses as entries / 5.
 #[test]
 fn untouched_keys_go_with_the_accesses_of_others() {
-    const KEYS: u64 = 10_000;
-    let mut backend = backend();
+    In::ALL.map(untouched_keys_go_with_the_accesses_of_others_in);
+}
+
+fn untouched_keys_go_with_the_accesses_of_others_in(on: In) {
+    // On disk all of them are read to count them; and a round goes over more rows, of all three states.
+    let (keys, accesses_max) = if on == In::Memory {
+        (10_000u64, 10_000)
+    } else {
+        (600, 3_000)
+    };
+    let mut backend = backend(on);
     let ttl = StateTtlConfig::of(Duration::from_millis(50));
     let value = ValueStateDescriptor::<u64>::new("value").enable_time_to_live(ttl);
     let value = value.register(&mut backend).expect("fresh");
@@ -450,7 +487,7 @@ fn untouched_keys_go_with_the_accesses_of_others() {
     let list = list.register(&mut backend).expect("fresh");
     let map = MapStateDescriptor::<u64, u64>::new("map").enable_time_to_live(ttl);
     let map = map.register(&mut backend).expect("fresh");
-    for key in 0..KEYS {
+    for key in 0..keys {
         with(&mut backend, (key, false), 0, |access| {
             value.update(access, &key)?;
             list.add_all(access, &[1, 2])?;
@@ -458,16 +495,16 @@ fn untouched_keys_go_with_the_accesses_of_others() {
             map.put(access, &2, &2)
         });
     }
-    assert_eq!(backend.entries().expect("readable") as u64, KEYS * 5);
+    assert_eq!(backend.entries().expect("readable") as u64, keys * 5);
     let mut accesses = 0;
     while backend.entries().expect("readable") > 0 {
         accesses += 1;
         assert!(
-            accesses <= KEYS,
+            accesses <= accesses_max,
             "{} entries left",
             backend.entries().expect("readable")
         );
-        with(&mut backend, (KEYS, false), 50, |access| {
+        with(&mut backend, (keys, false), 50, |access| {
             value.value(access)?;
             list.get(access)?;
             map.get(access, &1)
@@ -477,7 +514,11 @@ fn untouched_keys_go_with_the_accesses_of_others() {
 
 #[test]
 fn expired_values_are_seen_where_that_is_asked_for() {
-    let mut backend = backend();
+    In::ALL.map(expired_values_are_seen_where_that_is_asked_for_in);
+}
+
+fn expired_values_are_seen_where_that_is_asked_for_in(on: In) {
+    let mut backend = backend(on);
     let ttl = StateTtlConfig::of(Duration::from_millis(10))
         .state_visibility(StateVisibility::ReturnExpiredIfNotCleanedUp)
         .cleanup_incrementally(0);
@@ -503,7 +544,11 @@ fn expired_values_are_seen_where_that_is_asked_for() {
 /// Bytes of another type, as damaged storage may hold: an error that says so.
 #[test]
 fn damaged_values_are_errors() {
-    let mut backend = backend();
+    In::ALL.map(damaged_values_are_errors_in);
+}
+
+fn damaged_values_are_errors_in(on: In) {
+    let mut backend = backend(on);
     let state = ValueStateDescriptor::<String>::new("text")
         .register(&mut backend)
         .expect("fresh");
