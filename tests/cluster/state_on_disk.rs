@@ -34,7 +34,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// 200 000 keys take some 16 MB, of which 20 MiB and less hold half: the rest is written and read back.
+/// 200 000 keys take some 16 MB, of which 16 MiB and less hold half: the rest is written and read back.
 #[test]
 fn sums_on_disk_are_those_in_memory() {
     let expected = keyed(600_007, 200_000, 5);

@@ -99,9 +99,9 @@ impl DiskStorage {
         share_min: usize,
     ) -> Result<(Arc<Self>, StateThreads)> {
         let directory = StateDirectory::take(options.directory.as_deref())?;
-        // A quarter for blocks, an eighth for what writing and compacting need, the rest for tables.
+        // A quarter for blocks, a quarter for what writing, compacting and the allocator take beside, half for tables.
         let cache = options.memory_bytes / 4;
-        let working = options.memory_bytes / 8;
+        let working = options.memory_bytes / 4;
         let stopping = Arc::new(AtomicBool::new(false));
         let (alive, ended) = channel();
         let mut writers = Vec::new();
@@ -151,7 +151,7 @@ impl DiskStorage {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::operator(format!(
                 "{} bytes of state memory are too little for {open} subtasks with state on disk: each needs {STATE_SHARE_BYTES_MIN} \
-                 of the five eighths that are for tables; raise --memory",
+                 of the half that is for tables; raise --memory",
                 self.memory_bytes
             )));
         }
