@@ -112,6 +112,10 @@ pub(super) struct Core {
 }
 
 impl Core {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "made at one place, of what the core was started with"
+    )]
     pub(super) fn new(
         index: usize,
         spin: SpinPolicy,

@@ -102,7 +102,9 @@ fn the_first_record_goes_on_as_it_is_and_later_ones_with_what_came_before() {
 
 #[test]
 fn a_result_of_another_key_is_refused_by_name() {
-    In::ALL.map(a_result_of_another_key_is_refused_in);
+    In::ALL
+        .into_iter()
+        .for_each(a_result_of_another_key_is_refused_in);
 }
 
 fn a_result_of_another_key_is_refused_in(on: In) {

@@ -19,7 +19,9 @@ fn at(key: &u64) -> At<'_> {
 
 #[test]
 fn a_name_belongs_to_one_kind_and_type() {
-    In::ALL.map(a_name_belongs_to_one_kind_and_type_in);
+    In::ALL
+        .into_iter()
+        .for_each(a_name_belongs_to_one_kind_and_type_in);
 }
 
 fn a_name_belongs_to_one_kind_and_type_in(on: In) {
@@ -52,7 +54,9 @@ fn a_name_belongs_to_one_kind_and_type_in(on: In) {
 
 #[test]
 fn a_handle_opens_no_store_of_another_backend() {
-    In::ALL.map(a_handle_opens_no_store_of_another_backend_in);
+    In::ALL
+        .into_iter()
+        .for_each(a_handle_opens_no_store_of_another_backend_in);
 }
 
 fn a_handle_opens_no_store_of_another_backend_in(on: In) {
@@ -76,7 +80,9 @@ fn a_handle_opens_no_store_of_another_backend_in(on: In) {
 
 #[test]
 fn key_groups_of_other_subtasks_are_refused_everywhere() {
-    In::ALL.map(key_groups_of_other_subtasks_are_refused_everywhere_in);
+    In::ALL
+        .into_iter()
+        .for_each(key_groups_of_other_subtasks_are_refused_everywhere_in);
 }
 
 fn key_groups_of_other_subtasks_are_refused_everywhere_in(on: In) {
@@ -111,7 +117,9 @@ fn key_groups_of_other_subtasks_are_refused_everywhere_in(on: In) {
 
 #[test]
 fn entries_are_found_by_key_group() {
-    In::ALL.map(entries_are_found_by_key_group_in);
+    In::ALL
+        .into_iter()
+        .for_each(entries_are_found_by_key_group_in);
 }
 
 fn entries_are_found_by_key_group_in(on: In) {

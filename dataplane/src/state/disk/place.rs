@@ -338,7 +338,7 @@ impl DiskPlace {
         for number in head.first..head.next {
             self.rows.remove(self.row.element(number))?;
         }
-        Ok(self.rows.remove(self.row.head())?)
+        self.rows.remove(self.row.head())
     }
 
     fn map_head(&mut self) -> Result<Option<MapHead>, Failure> {

@@ -9,9 +9,9 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lsm_tree::{Cache, DescriptorTable};
@@ -64,7 +64,7 @@ pub struct DiskStorage {
 pub struct StateThreads {
     storage: Arc<DiskStorage>,
     /// Says nothing; ends when all threads have.
-    ended: Mutex<Receiver<()>>,
+    ended: Receiver<()>,
 }
 
 impl std::fmt::Debug for DiskStorage {
@@ -122,7 +122,7 @@ impl DiskStorage {
         });
         let threads = StateThreads {
             storage: Arc::clone(&storage),
-            ended: Mutex::new(ended),
+            ended,
         };
         Ok((storage, threads))
     }
@@ -197,9 +197,8 @@ impl Drop for StateThreads {
         for writer in &self.storage.writers {
             drop(writer.send(Job::Stop));
         }
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let timeout = Duration::from_secs(STATE_STOP_TIMEOUT_S);
-        if ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a compaction of state goes on while its files are removed");
         }
         self.storage.directory.remove();

@@ -9,7 +9,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use lsm_tree::compaction::Leveled;
@@ -25,6 +26,9 @@ use crate::state::byte_table::ByteTable;
 /// Reads see the newest version there is. Not one by its number: while a number is on its way, compaction may drop its version.
 const NEWEST: SeqNo = SeqNo::MAX;
 
+/// How long who waits sleeps before it looks again by itself.
+const WAIT: Duration = Duration::from_millis(5);
+
 /// What the last byte of a row in memory says of it.
 pub(super) mod mark {
     /// As in the tree, or in the batch before.
@@ -39,39 +43,41 @@ pub(super) mod mark {
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) groups: Box<[ByteTable]>,
-    written: Mutex<bool>,
-    done: Condvar,
+    /// Set once, by the writing thread.
+    written: AtomicBool,
+    /// The core, once it waits.
+    waiter: OnceLock<Thread>,
 }
 
 impl Rows {
     pub(super) fn new(groups: Box<[ByteTable]>) -> Self {
         Self {
             groups,
-            written: Mutex::new(false),
-            done: Condvar::new(),
+            written: AtomicBool::new(false),
+            waiter: OnceLock::new(),
         }
     }
 
     /// The tree has them.
     pub(super) fn is_written(&self) -> bool {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.load(Ordering::Acquire)
     }
 
-    /// Blocks until the tree has them, or will not get them.
+    /// Blocks until the tree has them, or will not get them. For the core alone.
     pub(super) fn wait(&self) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*written {
-            written = self
-                .done
-                .wait(written)
-                .unwrap_or_else(PoisonError::into_inner);
+        self.waiter.get_or_init(std::thread::current);
+        while !self.is_written() {
+            // Whoever writes may have looked for a waiter just before: look again from time to time.
+            std::thread::park_timeout(WAIT);
         }
     }
 
-    /// Lets those go on who wait.
+    /// Lets the core go on if it waits.
     pub(super) fn set_written(&self) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.done.notify_all();
+        self.written.store(true, Ordering::Release);
+        if let Some(waiter) = self.waiter.get() {
+            waiter.unpark();
+        }
     }
 }
 
@@ -98,7 +104,6 @@ pub(super) struct StateTree {
     failure: OnceLock<String>,
     /// Its operator is gone: what is left to do is to remove the files.
     pub(super) abandoned: AtomicBool,
-    compacted: (Mutex<()>, Condvar),
 }
 
 impl std::fmt::Debug for StateTree {
@@ -127,7 +132,6 @@ impl StateTree {
             failed: AtomicBool::new(false),
             failure: OnceLock::new(),
             abandoned: AtomicBool::new(false),
-            compacted: (Mutex::new(()), Condvar::new()),
         }
     }
 
@@ -219,7 +223,6 @@ impl StateTree {
             self.directory.display()
         )));
         self.failed.store(true, Ordering::Release);
-        self.compacted.1.notify_all();
     }
 
     /// Writes the changed rows of a batch. On the writing thread.
@@ -280,7 +283,6 @@ impl StateTree {
             if let Err(error) = tree.compact(strategy, self.visible.get()) {
                 self.fail(&cause(&error));
             }
-            self.compacted.1.notify_all();
             if shape(tree) == before {
                 break;
             }
@@ -292,15 +294,11 @@ impl StateTree {
         let Some(tree) = self.tree.get() else {
             return;
         };
-        let (lock, compacted) = &self.compacted;
-        let mut guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
         while tree.l0_run_count() > STATE_LEVEL_0_RUNS_MAX
             && !self.is_given_up()
             && !stopping.load(Ordering::Acquire)
         {
-            // Whoever compacts says so without the lock: look again from time to time.
-            let waited = compacted.wait_timeout(guard, Duration::from_millis(20));
-            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+            std::thread::park_timeout(WAIT);
         }
     }
 }
