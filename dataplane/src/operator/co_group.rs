@@ -240,7 +240,7 @@ where
 
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.metrics.set(Rc::clone(&context.metrics));
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         let left = ListStateDescriptor::new("left").register(&mut keyed.backend)?;
         let right = ListStateDescriptor::new("right").register(&mut keyed.backend)?;
         self.state = Some(Sides { keyed, left, right });

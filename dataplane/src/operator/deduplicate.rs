@@ -130,7 +130,7 @@ where
     KF: for<'a> Fn(Row<'a, R>) -> K + Send,
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         let (mut seen, mut row) = (
             ValueStateDescriptor::new("seen"),
             ValueStateDescriptor::new("row"),

@@ -172,7 +172,7 @@ where
     EF: Fn(&K, &A::Output, &mut Collector<'_, O>) + Send,
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         let mut groups = ValueStateDescriptor::new("groups");
         if let Some(ttl) = self.options.ttl() {
             groups = groups.enable_time_to_live(ttl);

@@ -126,7 +126,7 @@ where
     }
 
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         keyed.read_clock(self.ttl.is_some());
         let left = Side {
             rows: rows("left", self.ttl, &mut keyed)?,

@@ -268,7 +268,11 @@ where
     }
 
     fn state_bytes(&self) -> usize {
-        self.state.as_ref().map_or(0, KeyedState::bytes)
+        match &self.state {
+            Some(Sums::Records(state)) => state.bytes(),
+            Some(Sums::Bytes(state)) => state.backend.bytes(),
+            None => 0,
+        }
     }
 
     fn takes_runs(&self) -> bool {

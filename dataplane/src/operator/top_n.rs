@@ -379,7 +379,7 @@ where
     EF: for<'a> Fn(Row<'a, R>, u64, &mut Collector<'_, O>) + Send,
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        let mut keyed = Keyed::open(context);
+        let mut keyed = Keyed::open(context)?;
         let (mut first, mut all) = (
             ValueStateDescriptor::new("first"),
             ListStateDescriptor::new("all"),

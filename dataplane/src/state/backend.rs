@@ -465,7 +465,9 @@ impl KeyedStateBackend {
         at: At<'_>,
         visit: impl FnMut(&mut [u8]) -> Result<Visit>,
     ) -> Result<()> {
-        table!(self, id, at, Lists).visit(at, visit)
+        table!(self, id, at, Lists, |disk, index| disk
+            .list_visit(index, at, visit))
+        .visit(at, visit)
     }
 
     /// Takes elements from the front while `goes` says so.

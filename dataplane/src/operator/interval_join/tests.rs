@@ -76,7 +76,11 @@ fn state_goes_when_nothing_can_meet_it_any_more() {
         let progress = operator.on_watermark(EventTime(watermark), 0, &mut output);
         assert_eq!(progress.expect("cleans"), Progress::Done);
         let keyed = &operator.state.as_ref().expect("open").keyed;
-        assert_eq!(keyed.backend.len(), kept, "at {watermark}");
+        assert_eq!(
+            keyed.backend.entries().expect("in memory"),
+            kept,
+            "at {watermark}"
+        );
         assert_eq!(keyed.timers.is_empty(), kept == 0);
     }
 }

@@ -578,7 +578,8 @@ where
 {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         let (index, parallelism) = (context.subtask_index, context.parallelism);
-        let mut backend = KeyedStateBackend::new(index, parallelism, context.max_parallelism);
+        let mut backend =
+            KeyedStateBackend::open(&context.state, index, parallelism, context.max_parallelism)?;
         let windows = &mut self.windows;
         windows.contents.open(&mut backend)?;
         windows.trigger.open(&mut backend)?;

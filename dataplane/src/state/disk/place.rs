@@ -300,6 +300,56 @@ impl DiskPlace {
         Ok(())
     }
 
+    /// Elements have numbers without gaps: behind one that goes, the others move up.
+    ///
+    /// Cost: one read per element up to the last one visited; a write for each that changed or moves.
+    pub(crate) fn list_visit(
+        &mut self,
+        store: usize,
+        at: At<'_>,
+        mut visit: impl FnMut(&mut [u8]) -> Result<Visit>,
+    ) -> Result<(), Failure> {
+        self.point(store, at)?;
+        let Some(mut head) = self.list_head()? else {
+            return Ok(());
+        };
+        let (mut kept, mut stopped, mut failure) = (head.first, false, Ok(()));
+        let (mut before, mut element) = (Vec::new(), Vec::new());
+        for number in head.first..head.next {
+            if stopped && kept == number {
+                return failure;
+            }
+            before.clear();
+            let stored = self.rows.get(self.row.element(number))?;
+            before.extend_from_slice(stored.ok_or_else(damaged)?);
+            element.clone_from(&before);
+            let verdict = if stopped {
+                Ok(Visit::Keep)
+            } else {
+                visit(&mut element)
+            };
+            match verdict {
+                Ok(Visit::Remove) => continue,
+                Ok(Visit::Keep) => {}
+                Ok(Visit::Stop) => stopped = true,
+                // What was taken out so far is out; the rest stays.
+                Err(error) => (stopped, failure) = (true, Err(error.into())),
+            }
+            if kept != number || element != before {
+                self.rows.put(self.row.element(kept), &element)?;
+            }
+            kept += 1;
+        }
+        for number in kept..head.next {
+            self.rows.remove(self.row.element(number))?;
+        }
+        if kept != head.next {
+            head.next = kept;
+            self.put_list_head(head)?;
+        }
+        failure
+    }
+
     pub(crate) fn list_drop_while(
         &mut self,
         store: usize,
