@@ -55,7 +55,7 @@ impl StateDirectory {
     }
 
     /// Each has its own lock there, and has it before it has its name.
-    fn take_temporary(base: &Path) -> Result<Self> {
+    pub(super) fn take_temporary(base: &Path) -> Result<Self> {
         for found in ours_in(base) {
             let lock = File::open(&found);
             if lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())

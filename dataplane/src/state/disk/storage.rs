@@ -84,21 +84,30 @@ impl DiskStorage {
         options: &DiskOptions,
         housekeeping_cores: usize,
     ) -> Result<(Arc<Self>, StateThreads)> {
-        Self::start_with(options, housekeeping_cores, STATE_SHARE_BYTES_MIN)
+        let directory = StateDirectory::take(options.directory.as_deref())?;
+        Self::start_in(
+            directory,
+            options,
+            housekeeping_cores,
+            STATE_SHARE_BYTES_MIN,
+        )
     }
 
-    /// With shares of any size.
+    /// With shares of any size, in a directory of its own in `base`.
     #[cfg(test)]
-    pub(super) fn of_any_size(options: &DiskOptions) -> Result<(Arc<Self>, StateThreads)> {
-        Self::start_with(options, 1, 0)
+    pub(super) fn of_any_size(
+        base: &std::path::Path,
+        options: &DiskOptions,
+    ) -> Result<(Arc<Self>, StateThreads)> {
+        Self::start_in(StateDirectory::take_temporary(base)?, options, 1, 0)
     }
 
-    fn start_with(
+    fn start_in(
+        directory: StateDirectory,
         options: &DiskOptions,
         housekeeping_cores: usize,
         share_min: usize,
     ) -> Result<(Arc<Self>, StateThreads)> {
-        let directory = StateDirectory::take(options.directory.as_deref())?;
         // A quarter for blocks, a quarter for what writing, compacting and the allocator take beside, half for tables.
         let cache = options.memory_bytes / 4;
         let working = options.memory_bytes / 4;
