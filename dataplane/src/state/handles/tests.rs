@@ -11,6 +11,7 @@ use super::*;
 use crate::operator::window::{TimeWindow, WindowResult};
 use crate::record::{EventTime, RecordRef, RowKind};
 use crate::state::disk::tests::{In, Opened};
+use crate::state::map_table::Visit;
 use crate::state::value::{RecordOf, Stored};
 
 fn at(key: &u64) -> At<'_> {
@@ -443,6 +444,61 @@ fn records_are_kept_and_read_in_place_in(on: In) {
         Ok(map.get(access, &20)?.map(|row| (*row.key(), *row.value())))
     });
     assert_eq!(found, Some((20, 40)));
+}
+
+#[test]
+fn a_visitor_takes_records_out_anywhere_and_leaves_notes() {
+    In::ALL
+        .into_iter()
+        .for_each(a_visitor_takes_records_out_anywhere_and_leaves_notes_in);
+}
+
+fn a_visitor_takes_records_out_anywhere_and_leaves_notes_in(on: In) {
+    type Event = WindowResult<u64, u64>;
+    let mut backend = backend(on);
+    let list = ListStateDescriptor::<Stored<Event>>::new("rows")
+        .register(&mut backend)
+        .expect("fresh");
+    let place = (3, true);
+    let add = |backend: &mut Opened, number: u64| {
+        let mut bytes = Vec::new();
+        Event::encode(&number, &0, TimeWindow::new(0, 9), &mut bytes);
+        let record = RecordRef {
+            bytes: &bytes,
+            timestamp: EventTime(1),
+            key_hash: 0,
+            kind: RowKind::Insert,
+            origin_ns: 0,
+        };
+        let record = RecordOf::verified(record).expect("an event");
+        with(backend, place, 0, |access| list.add(access, &record));
+    };
+    // What a round takes out, in the order it is met, and where it stops.
+    let seen = |backend: &mut Opened, goes: fn(u64) -> bool, stops: u64| {
+        let mut seen = Vec::new();
+        with(backend, place, 0, |access| {
+            list.visit(access, |row, note| {
+                seen.push((*row.key(), *note));
+                *note += 1;
+                Ok(match *row.key() {
+                    key if key == stops => Visit::Stop,
+                    key if goes(key) => Visit::Remove,
+                    _ => Visit::Keep,
+                })
+            })
+        });
+        seen
+    };
+    (0..9).for_each(|number| add(&mut backend, number));
+    let all: Vec<(u64, u32)> = (0..9).map(|number| (number, 0)).collect();
+    assert_eq!(seen(&mut backend, |key| key % 3 == 1, 99), all);
+    add(&mut backend, 9);
+    let left = [(0, 1), (2, 1), (3, 1), (5, 1), (6, 1), (8, 1), (9, 0)];
+    assert_eq!(seen(&mut backend, |key| key == 2, 5), left[..4]);
+    let left = [(0, 2), (3, 2), (5, 2), (6, 1), (8, 1), (9, 0)];
+    assert_eq!(seen(&mut backend, |_| true, 99), left);
+    assert_eq!(seen(&mut backend, |_| true, 99), []);
+    assert_eq!(backend.entries().expect("readable"), 0);
 }
 
 #[test]
