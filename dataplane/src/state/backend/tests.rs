@@ -2,7 +2,14 @@
 
 use ringflow_schemas::key_group::{hash_code_u64, key_group, owner, spread};
 
+use std::sync::Arc;
+
+use ringflow_schemas::graph::Partitioner as Wire;
+
 use super::*;
+use crate::exchange::partitioner::{KeyHash, Partitioner, Target};
+use crate::program::EdgeRouting;
+use crate::record::{EventTime, RecordRef, RowKind};
 use crate::state::disk::tests::In;
 use crate::state::handles::{
     KeyedAccess, ListStateDescriptor, MapStateDescriptor, ReducingStateDescriptor,
@@ -14,6 +21,45 @@ fn at(key: &u64) -> At<'_> {
         key_hash: spread(hash_code_u64(*key)),
         key: bytemuck::bytes_of(key),
         namespace: &[],
+    }
+}
+
+proptest::proptest! {
+    /// The producer's partitioner, the consumer's state and the ranges that a snapshot would be cut by are one arithmetic: a key's
+    /// record reaches the one subtask whose state takes it, at any parallelism, and its key group never changes with it.
+    #[test]
+    fn g13_writer_and_reader_agree_on_key_groups_at_any_parallelism(
+        key: u64,
+        max_parallelism in 1u32..=512,
+        share in 0.0f64..1.0,
+    ) {
+        let parallelism = 1 + (f64::from(max_parallelism - 1) * share) as u32;
+        let hashes: KeyHash = Arc::new(|bytes: &[u8]| {
+            spread(hash_code_u64(u64::from_ne_bytes(bytes.try_into().expect("8 bytes"))))
+        });
+        let routing = EdgeRouting::Key(hashes);
+        let channels = parallelism as usize;
+        let mut partitioner =
+            Partitioner::new(Wire::Hash, channels, max_parallelism, routing, 0).expect("legal");
+        let record = RecordRef {
+            bytes: bytemuck::bytes_of(&key),
+            timestamp: EventTime(0),
+            key_hash: 0,
+            kind: RowKind::Insert,
+            origin_ns: 0,
+        };
+        let Target::One(chosen, key_hash) = partitioner.select(&record, channels) else {
+            panic!("one subtask");
+        };
+        for subtask in 0..parallelism {
+            let mut backend = KeyedStateBackend::new(subtask, parallelism, max_parallelism);
+            let state = ValueStateDescriptor::<u64>::new("x").register(&mut backend).expect("fresh");
+            let group = key_group(key_hash, max_parallelism);
+            let owned = backend.key_groups().contains(&group);
+            let at = At { key_hash, ..at(&key) };
+            let taken = state.update(&mut KeyedAccess::new(&mut backend, at, 0), &1).is_ok();
+            proptest::prop_assert_eq!((taken, owned), (subtask as usize == chosen, taken));
+        }
     }
 }
 
