@@ -110,10 +110,14 @@ impl Reader {
         let left = self.readings.total - self.next;
         let left = usize::try_from(left.div_ceil(self.step)).unwrap_or(usize::MAX);
         let count = count.min(left);
+        // All in locals, and the end known beforehand: one reading does not wait for the one before.
+        let (readings, step, mut number) = (self.readings, self.step, self.next);
         for place in self.made.chunks_exact_mut(SIZE).take(count) {
-            place.copy_from_slice(self.readings.reading(self.next).as_bytes());
-            self.next = self.next.saturating_add(self.step);
+            place.copy_from_slice(readings.reading(number).as_bytes());
+            number = number.wrapping_add(step);
         }
+        let made = step.saturating_mul(count as u64);
+        self.next = self.next.saturating_add(made);
         count
     }
 
