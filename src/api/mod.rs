@@ -3,7 +3,7 @@
 //! Owns: the types that a job's `main` uses. A program only describes: each call adds a node or an edge to the graph
 //! ([`graph`]); `execute` sends it away ([`environment`]).
 //! Invariant: user code never names a lifetime; a closure's argument is a [`crate::prelude::Row`] over the record's bytes.
-//! Left out: state, timers (to come).
+//! Left out: async I/O, watermark alignment (to come).
 
 pub mod connected_streams;
 pub mod data_stream;

@@ -213,13 +213,14 @@ impl KeyedProcessFunction<u64, Number, Number> for Later {
 #[test]
 fn processing_time_timers_fire_once_while_the_job_runs() {
     let env = environment(1);
-    // One number in a millisecond: the timers of the first 31 are due long before the last number comes.
+    // One number in a millisecond: the timers of the first 31 are due two seconds and a half before the last number comes. Its own
+    // is taken back.
     let paced = env.from_source(
-        SequenceSource::new(400).rate(1000),
+        SequenceSource::new(2_500).rate(1000),
         WatermarkStrategy::no_watermarks(),
         "numbers",
     );
-    let first = paced.filter(|n| n.value() <= 30 || n.value() == 399);
+    let first = paced.filter(|n| n.value() <= 30 || n.value() == 2_499);
     let fired = count(first.key_by(|n| n.value()).process(Later));
     env.execute("later").unwrap();
     let expected: BTreeMap<u64, u32> = (0..=30).filter(|n| n % 3 > 0).map(|n| (n, 1)).collect();
