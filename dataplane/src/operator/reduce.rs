@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 use crate::batch::Run;
 use crate::error::{Error, Result};
-use crate::limits::KEYS_AHEAD;
+use crate::limits::{KEYS_AHEAD, RUN_RECORDS};
 use crate::operator::Operator;
 use crate::operator::chain::Output;
 use crate::operator::stateless::{collect_structs, is_small, struct_places};
@@ -123,31 +123,45 @@ impl StoredSums {
         })
     }
 
-    /// Makes a new record of the old one and keeps it.
+    /// [`combine`] with state in bytes.
     #[inline(never)]
-    fn update<R: StructRecord, K: PlainValue>(
+    fn combine<R, K, KF, F>(
         &mut self,
-        key_hash: u32,
-        key: &K,
-        change: impl FnOnce(Option<R>) -> Result<R>,
-    ) -> Result<R> {
+        key_in: &KeyInRecord<R, K, KF>,
+        function: &F,
+        record: &RecordRef<'_>,
+        emit: impl FnOnce(R),
+    ) -> Result<()>
+    where
+        R: StructRecord,
+        K: PlainValue + Eq,
+        KF: for<'a> Fn(Row<'a, R>) -> K,
+        F: Fn(R, R) -> R,
+    {
+        // SAFETY: as in [`combine`].
+        let value = unsafe { R::view(record.bytes) };
+        let key = key_in.key(&value);
         self.key.clear();
         key.encode(&mut self.key);
         let at = At {
-            key_hash,
+            key_hash: record.key_hash,
             key: &self.key,
             namespace: &[],
         };
-        let mut made = None;
+        let mut made = value;
         self.backend.value_update(self.store, at, |old, fresh| {
-            // SAFETY: this store's bytes are those of an `R`: nobody else has its id, and only records are written below.
-            let old = old.map(|bytes| unsafe { R::view(bytes) });
-            let new = change(old)?;
-            fresh.extend_from_slice(new.as_bytes());
-            made = Some(new);
+            if let Some(old) = old {
+                // SAFETY: this store's bytes are those of an `R`: nobody else has its id, and only records are written below.
+                made = function(unsafe { R::view(old) }, value);
+                if key_in.key(&made) != key {
+                    return Err(changed_key());
+                }
+            }
+            fresh.extend_from_slice(made.as_bytes());
             Ok(Change::Put)
         })?;
-        Ok(made.expect("the change was asked for and did not fail"))
+        emit(made);
+        Ok(())
     }
 }
 
@@ -189,50 +203,55 @@ where
     }
 
     /// Makes the new state of a record's key, and hands it to `emit` as well.
-    ///
-    /// Handed over rather than returned: records have no alignment, so in a `Result` they lie behind its tag at odd addresses, and
-    /// what was written there in fields stalls whoever reads it as a whole (10 ns of 35 per record, measured).
     #[inline(always)]
     fn reduce(&mut self, record: &RecordRef<'_>, emit: impl FnOnce(R)) -> Result<()> {
-        // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
-        let value = unsafe { R::view(record.bytes) };
-        let key = self.key.key(&value);
         let state = self
             .state
             .as_mut()
             .expect("`open` is the first call and makes the state");
-        let state = match state {
-            Sums::Records(state) => state,
-            Sums::Bytes(state) => {
-                let reduced = state.update(record.key_hash, &key, |old| {
-                    let Some(old) = old else { return Ok(value) };
-                    let reduced = (self.function)(old, value);
-                    if self.key.key(&reduced) == key {
-                        Ok(reduced)
-                    } else {
-                        Err(changed_key())
-                    }
-                })?;
-                emit(reduced);
-                return Ok(());
-            }
-        };
-        match state.entry(record.key_hash, &key)? {
-            Entry::Vacant(place) => {
-                place.insert(value);
-                emit(value);
-            }
-            Entry::Occupied(state) => {
-                let reduced = (self.function)(*state, value);
-                if self.key.key(&reduced) != key {
-                    return Err(changed_key());
-                }
-                *state = reduced;
-                emit(reduced);
-            }
+        match state {
+            Sums::Records(state) => combine(state, &self.key, &self.function, record, emit),
+            Sums::Bytes(state) => state.combine(&self.key, &self.function, record, emit),
         }
-        Ok(())
     }
+}
+
+/// Makes the new state of a record's key, and hands it to `emit` as well.
+///
+/// Handed over rather than returned: records have no alignment, so in a `Result` they lie behind its tag at odd addresses, and what
+/// was written there in fields stalls whoever reads it as a whole (10 ns of 35 per record, measured).
+#[inline(always)]
+fn combine<R, K, KF, F>(
+    state: &mut KeyedState<R, KeyInRecord<R, K, KF>>,
+    key_in: &KeyInRecord<R, K, KF>,
+    function: &F,
+    record: &RecordRef<'_>,
+    emit: impl FnOnce(R),
+) -> Result<()>
+where
+    R: StructRecord,
+    K: Eq,
+    KF: for<'a> Fn(Row<'a, R>) -> K,
+    F: Fn(R, R) -> R,
+{
+    // SAFETY: the edge carries `R` (checked when the graph was built), and records on edges are verified.
+    let value = unsafe { R::view(record.bytes) };
+    let key = key_in.key(&value);
+    match state.entry(record.key_hash, &key)? {
+        Entry::Vacant(place) => {
+            place.insert(value);
+            emit(value);
+        }
+        Entry::Occupied(state) => {
+            let reduced = function(*state, value);
+            if key_in.key(&reduced) != key {
+                return Err(changed_key());
+            }
+            *state = reduced;
+            emit(reduced);
+        }
+    }
+    Ok(())
 }
 
 impl<R, K, KF, F> Operator for Reduce<R, K, KF, F>
@@ -297,18 +316,40 @@ where
                 .try_for_each(|record| self.on_record(&record, output));
         };
         let mut bytes = std::mem::take(&mut self.made);
-        let mut ahead = run.key_hashes().skip(KEYS_AHEAD);
+        let mut hashes = [0; RUN_RECORDS];
+        for (place, hash) in hashes.iter_mut().zip(run.key_hashes()) {
+            *place = hash;
+        }
+        let mut ahead = hashes[..run.len().min(RUN_RECORDS)].iter().skip(KEYS_AHEAD);
+        let places = struct_places::<R>(&mut bytes);
         let mut length = 0;
         let mut result = Ok(());
-        for (place, record) in struct_places::<R>(&mut bytes).zip(run.records()) {
-            if let Some(key_hash) = ahead.next() {
-                self.prefetch(&[key_hash]);
+        if let Some(Sums::Records(state)) = &mut self.state {
+            for (place, record) in places.zip(run.records()) {
+                if let Some(key_hash) = ahead.next() {
+                    state.prefetch(&[*key_hash]);
+                }
+                result = combine(state, &self.key, &self.function, &record, |reduced| {
+                    place.copy_from_slice(reduced.as_bytes());
+                });
+                if result.is_err() {
+                    break;
+                }
+                length += size_of::<R>();
             }
-            result = self.reduce(&record, |reduced| place.copy_from_slice(reduced.as_bytes()));
-            if result.is_err() {
-                break;
+        } else {
+            for (place, record) in places.zip(run.records()) {
+                if let Some(key_hash) = ahead.next() {
+                    self.prefetch(&[*key_hash]);
+                }
+                result = self.reduce(&record, |reduced| {
+                    place.copy_from_slice(reduced.as_bytes());
+                });
+                if result.is_err() {
+                    break;
+                }
+                length += size_of::<R>();
             }
-            length += place.len();
         }
         if result.is_ok() {
             result = collect_structs::<R>(&bytes[..length], common, output);
