@@ -12,10 +12,10 @@ use clap::{Args, FromArgMatches, ValueEnum};
 
 use crate::duration;
 use crate::nexmark::schema::{
-    AuctionPrice, AuctionReport, BidFacts, BidderWindow, CalculatedBid, CategoryBid, CategoryPrice,
-    ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid, EnrichedBid, Event,
-    ExpandedBid, FiledBid, HighestBid, HotAuction, LocalItem, NewSeller, RankedBid, SellerBid,
-    WinningBid,
+    AuctionPrice, AuctionReport, AuctionSpan, BidFacts, BidPrice, BidderWindow, CalculatedBid,
+    CategoryBid, CategoryPrice, ChannelBid, ChannelReport, ConvertedBid, DayReport, DirectoryBid,
+    EnrichedBid, Event, ExpandedBid, FiledBid, HighestBid, HotAuction, LocalItem, LocalPerson,
+    NamedPerson, NewSeller, Offer, RankedBid, SellerBid, SellerItem, WinningBid,
 };
 use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
@@ -51,18 +51,24 @@ table_record!(AuctionReport);
 table_record!(EnrichedBid);
 table_record!(ExpandedBid);
 table_record!(LocalItem);
+table_record!(LocalPerson);
+table_record!(NamedPerson);
 table_record!(NewSeller);
+table_record!(Offer);
 table_record!(RankedBid);
 table_record!(SellerBid);
 table_record!(WinningBid);
 table_record!(DirectoryBid);
 table_record!(FiledBid);
 struct_record!(AuctionPrice);
+struct_record!(AuctionSpan);
 struct_record!(BidFacts);
+struct_record!(BidPrice);
 struct_record!(BidderWindow);
 struct_record!(CategoryBid);
 struct_record!(CategoryPrice);
 struct_record!(HotAuction);
+struct_record!(SellerItem);
 
 /// The queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
