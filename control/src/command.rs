@@ -111,6 +111,13 @@ pub enum ToTaskManager {
     DeploySubtasks(Arc<Deployment>),
     /// End these.
     CancelSubtasks(Vec<ExecutionAttemptId>),
+    /// Aligned sources read on only while their watermarks are at most these.
+    AlignSources {
+        /// Whose.
+        job: JobId,
+        /// By vertex, in milliseconds since the epoch.
+        limits: Vec<(u32, i64)>,
+    },
     /// The JobManager is there.
     HeartbeatAck {
         /// As in `Registered`.

@@ -56,6 +56,9 @@ pub enum FromTaskManager {
     Heartbeat(Heartbeat),
     /// An attempt went on.
     SubtaskStatusChanged(Box<SubtaskStatusChange>),
+    /// How far attempts of aligned sources are, in milliseconds since the epoch; `i64::MIN`: no watermark yet; `i64::MAX`: it holds
+    /// nobody up.
+    SourceWatermarks(Vec<(ExecutionAttemptId, i64)>),
     /// It leaves in good order.
     Goodbye {
         /// Why.

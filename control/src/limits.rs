@@ -15,6 +15,8 @@ pub const EDGES_MAX: usize = 8 * NODES_MAX;
 pub const SPLITS_MAX: usize = 1 << 15;
 /// Bytes of a name, uid, topic or id in anything that comes from outside.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// Least and most time between two comparisons of aligned sources, in milliseconds (submit/validate.rs).
+pub const ALIGNMENT_INTERVAL_MS: (u32, u32) = (10, 3_600_000);
 /// Arguments of a program, each of at most [`ARGUMENT_BYTES_MAX`] (submit/validate.rs).
 pub const ARGUMENTS_MAX: usize = 1024;
 /// Bytes of one program argument.

@@ -78,7 +78,7 @@ fn subtask(index: u32, reader: Box<dyn SourceReader>) -> SubtaskSpec {
         parallelism: 2,
         max_parallelism: 128,
         buffer_timeout_ns: None,
-        head: HeadSpec::Source(reader, WatermarkPolicy::NONE, None, 1),
+        head: HeadSpec::Source(reader, WatermarkPolicy::NONE, None, 1, None),
         output: OutputSpec::Chained("discard".into(), discard, Box::new(OutputSpec::End)),
     }
 }

@@ -167,7 +167,7 @@ impl Pipeline {
             start_ns: None,
             end: Arc::clone(&pipeline.end),
         };
-        let head = HeadSpec::Source(Box::new(numbers), WatermarkPolicy::NONE, None, 1);
+        let head = HeadSpec::Source(Box::new(numbers), WatermarkPolicy::NONE, None, 1, None);
         let roads = vec![(SenderSpec::Remote(1, key, CHANNEL_BUFFERS), "tm-2".into())];
         let output = OutputSpec::Partition(Partitioner::Single, roads);
         from.send(CoreCommand::Deploy(vec![subtask(producer, head, output)]))

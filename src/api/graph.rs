@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringflow_dataplane::program::{EdgeCode, NodeCode, Topology};
+use ringflow_dataplane::source::alignment::WatermarkAlignment;
 use ringflow_schemas::graph as wire;
 use ringflow_schemas::network::BUFFER_TIMEOUT_NS_MAX;
 use ringflow_schemas::rpc::{Message, SubmittedGraph};
@@ -30,6 +31,15 @@ pub(crate) struct Node {
     pub(crate) chaining: wire::ChainingStrategy,
     pub(crate) discover: Option<Discover>,
     pub(crate) code: NodeCode,
+}
+
+impl Node {
+    fn alignment(&self) -> Option<&WatermarkAlignment> {
+        match &self.code {
+            NodeCode::Source { watermarks, .. } => watermarks.alignment.as_ref(),
+            NodeCode::Operator(_) => None,
+        }
+    }
 }
 
 /// How records of one stream get to the next operator.
@@ -145,6 +155,9 @@ fn fingerprint(nodes: &[Node], edges: &[Edge]) -> u64 {
         take(node.name.as_bytes());
         take(node.uid.as_deref().unwrap_or_default().as_bytes());
         take(&[node.kind.0, node.chaining.0]);
+        if let Some(alignment) = node.alignment() {
+            take(alignment.group.as_bytes());
+        }
     }
     for edge in edges {
         take(&edge.source.to_le_bytes());
@@ -207,6 +220,16 @@ impl BuiltGraph {
                         })
                         .collect();
                     let splits = (!splits.is_empty()).then(|| builder.create_vector(&splits));
+                    let watermark_alignment = node.alignment().map(|alignment| {
+                        let group = Some(builder.create_string(&alignment.group));
+                        let interval = alignment.update_interval.as_millis();
+                        let args = wire::WatermarkAlignmentArgs {
+                            group,
+                            max_drift_ms: alignment.max_drift_ms,
+                            update_interval_ms: u32::try_from(interval).unwrap_or(u32::MAX),
+                        };
+                        wire::WatermarkAlignment::create(builder, &args)
+                    });
                     wire::StreamNode::create(
                         builder,
                         &wire::StreamNodeArgs {
@@ -222,6 +245,7 @@ impl BuiltGraph {
                             slot_sharing_group: group,
                             chaining: node.chaining,
                             splits,
+                            watermark_alignment,
                         },
                     )
                 })

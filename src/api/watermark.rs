@@ -2,13 +2,14 @@
 //!
 //! Owns: [`WatermarkStrategy`], [`WatermarkGenerator`]. Invariant: as Flink's: watermark = greatest timestamp of the split -
 //! bound - 1 ms, unless a generator says otherwise.
-//! Left out: alignment.
+//! Left out: nothing of Flink's `WatermarkStrategy` but generators that see the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, RowKind};
 use ringflow_dataplane::source::TimestampAssigner;
+use ringflow_dataplane::source::alignment::WatermarkAlignment;
 use ringflow_dataplane::source::watermark::{
     Generation, WatermarkGenerator as ErasedGenerator, WatermarkOutput, WatermarkPolicy,
 };
@@ -103,6 +104,7 @@ impl<R: Record> WatermarkStrategy<R> {
                 Box::new(typed) as Box<dyn ErasedGenerator>
             })),
             idle_after_ns: None,
+            alignment: None,
         })
     }
 
@@ -129,6 +131,47 @@ impl<R: Record> WatermarkStrategy<R> {
             // SAFETY: the source gives out verified records of `R` (the assigner sits behind it).
             EventTime(assigner(unsafe { Row::read(&record) }))
         }));
+        self
+    }
+
+    /// Keeps this source near the others of `group` in the same job: while its watermark is more than `max_drift` ahead of the slowest
+    /// of them, it is not read; of a source with several splits, those that are ahead are not. Compared every second.
+    ///
+    /// A source without any watermark yet holds all others up, one that is idle ([`WatermarkStrategy::idleness`]) or at its end
+    /// holds up none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ringflow::prelude::*;
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// let aligned = || WatermarkStrategy::monotonous_timestamps().alignment("both", Duration::from_secs(20));
+    /// let left = env.from_source(SequenceSource::new(1000), aligned(), "left");
+    /// let right = env.from_source(SequenceSource::new(1000), aligned(), "right");
+    /// left.union([right]).discard();
+    /// # assert_eq!(env.execute("aligned")?.records_out, 2000);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    ///
+    /// Source: Flink `WatermarkStrategy.withWatermarkAlignment`.
+    #[must_use]
+    pub fn alignment(self, group: &str, max_drift: Duration) -> Self {
+        self.alignment_every(group, max_drift, Duration::from_secs(1))
+    }
+
+    /// [`WatermarkStrategy::alignment`], compared every `update_interval` (10 ms to 1 h, which the JobManager checks).
+    #[must_use]
+    pub fn alignment_every(
+        mut self,
+        group: &str,
+        max_drift: Duration,
+        update_interval: Duration,
+    ) -> Self {
+        self.policy.alignment = Some(WatermarkAlignment {
+            group: Arc::from(group),
+            max_drift_ms: i64::try_from(max_drift.as_millis()).unwrap_or(i64::MAX),
+            update_interval,
+        });
         self
     }
 

@@ -13,6 +13,7 @@ use ringflow::prelude::*;
 use support::nexmark_batch::{Digest, Query, digest, first_events};
 use support::{Cluster, Process, Tm, run_job, wait_for};
 
+mod alignment;
 mod duckdb;
 mod joins;
 mod process;

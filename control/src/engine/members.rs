@@ -7,6 +7,8 @@ use crate::event::{ConnectionId, FromTaskManager, Heartbeat, Registration, Subta
 use crate::limits;
 use crate::supervise::effects::Effects;
 use crate::time::Timestamp;
+use ringflow_schemas::id::{ExecutionAttemptId, JobId};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Engine {
@@ -43,7 +45,30 @@ impl Engine {
                     reason: "said goodbye".to_owned(),
                 });
             }
+            FromTaskManager::SourceWatermarks(watermarks) => {
+                self.on_source_watermarks(now, connection, &watermarks, effects);
+            }
             FromTaskManager::Register(_) => {}
+        }
+    }
+
+    fn on_source_watermarks(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        watermarks: &[(ExecutionAttemptId, i64)],
+        effects: &mut Effects,
+    ) {
+        for (attempt, watermark_ms) in watermarks {
+            if let Some(job) = self.jobs.get_mut(&attempt.job) {
+                job.on_source_watermark(connection, *attempt, *watermark_ms);
+            }
+        }
+        let jobs: BTreeSet<JobId> = watermarks.iter().map(|(attempt, _)| attempt.job).collect();
+        for job in jobs {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.align_sources(now, effects);
+            }
         }
     }
 

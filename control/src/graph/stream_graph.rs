@@ -101,6 +101,17 @@ pub struct SourceSplit {
     pub partition: i32,
 }
 
+/// How a source's watermark is held near those of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkAlignment {
+    /// Sources of the same name are held together.
+    pub group: String,
+    /// How far it may be ahead of the slowest of them, in milliseconds of event time.
+    pub max_drift_ms: i64,
+    /// How often they are compared, in milliseconds.
+    pub update_interval_ms: u32,
+}
+
 /// One operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamNode {
@@ -124,6 +135,8 @@ pub struct StreamNode {
     pub chaining: ChainingStrategy,
     /// Known splits of a source.
     pub splits: Vec<SourceSplit>,
+    /// Of a source that is aligned with others.
+    pub watermark_alignment: Option<WatermarkAlignment>,
 }
 
 /// One edge.

@@ -51,6 +51,7 @@ fn node(id: u32, name: &str) -> StreamNode {
         slot_sharing_group: String::new(),
         chaining: ChainingStrategy::Always,
         splits: Vec::new(),
+        watermark_alignment: None,
     }
 }
 

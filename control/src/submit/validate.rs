@@ -12,7 +12,7 @@ use ringflow_schemas::network::BUFFER_TIMEOUT_NS_MAX;
 
 use super::Rejected;
 use crate::graph::StreamGraph;
-use crate::graph::stream_graph::{OperatorKind, StreamNode};
+use crate::graph::stream_graph::{OperatorKind, StreamNode, WatermarkAlignment};
 use crate::limits;
 
 /// Reasons reported at once; a hostile graph must not make a long answer.
@@ -139,6 +139,9 @@ fn check_node(node: &StreamNode, reasons: &mut Vec<String>) {
             node.parallelism
         ));
     }
+    if let Some(alignment) = &node.watermark_alignment {
+        check_alignment(&who, node.kind, alignment, reasons);
+    }
     let mut seen = BTreeSet::new();
     for split in &node.splits {
         if split.topic.is_empty()
@@ -158,6 +161,33 @@ fn check_node(node: &StreamNode, reasons: &mut Vec<String>) {
                 split.partition
             ));
         }
+    }
+}
+
+fn check_alignment(
+    who: &str,
+    kind: OperatorKind,
+    alignment: &WatermarkAlignment,
+    reasons: &mut Vec<String>,
+) {
+    if kind != OperatorKind::Source {
+        reasons.push(format!(
+            "{who} asks for watermark alignment, which only sources have"
+        ));
+    }
+    check_name("group of a watermark alignment", &alignment.group, reasons);
+    if alignment.max_drift_ms < 0 {
+        reasons.push(format!(
+            "{who} may drift by {} ms from the other sources of its alignment group: 0 or more is possible",
+            alignment.max_drift_ms
+        ));
+    }
+    let (least, most) = limits::ALIGNMENT_INTERVAL_MS;
+    if !(least..=most).contains(&alignment.update_interval_ms) {
+        reasons.push(format!(
+            "{who} wants to be aligned every {} ms: choose {least} to {most}",
+            alignment.update_interval_ms
+        ));
     }
 }
 

@@ -12,22 +12,23 @@
 mod failing;
 mod reports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 use ringflow_schemas::network::NetworkLevel;
 
+use super::alignment::SourceAlignment;
 use super::effects::Effects;
 use super::failure::{FailureHistory, FailureRecord};
 use super::{JobEvent, JobStatus, SubtaskEvent, SubtaskStatus};
 use crate::cluster::{SlotId, TaskManagerAddress};
-use crate::command::{Command, Deployment};
+use crate::command::{Command, Deployment, ToTaskManager};
 use crate::deploy;
 use crate::event::ConnectionId;
 use crate::graph::StreamGraph;
-use crate::graph::execution_graph::{Change, ExecutionGraph, Placement};
+use crate::graph::execution_graph::{Change, Execution, ExecutionGraph, Placement};
 use crate::graph::job_graph::JobGraph;
 use crate::metrics::accumulator::JobAccumulators;
 use crate::metrics::cpu::JobCpu;
@@ -58,6 +59,7 @@ pub(crate) struct Job {
     pub(crate) cpu: JobCpu,
     /// What its channels may have in flight, once it is deployed.
     pub(crate) network_level: Option<NetworkLevel>,
+    alignment: SourceAlignment,
     status: JobStatus,
     /// When each status began.
     since: BTreeMap<JobStatus, Timestamp>,
@@ -78,6 +80,7 @@ impl Job {
         effects: &mut Effects,
     ) -> Self {
         let executions = ExecutionGraph::new(id, &plan.job_graph, now);
+        let alignment = SourceAlignment::new(&graph, &plan.job_graph);
         let mut job = Self {
             id,
             number,
@@ -95,6 +98,7 @@ impl Job {
             accumulators: JobAccumulators::default(),
             cpu: JobCpu::default(),
             network_level: None,
+            alignment,
             status: JobStatus::Initializing,
             since: BTreeMap::from([(JobStatus::Initializing, now)]),
             hold_until: None,
@@ -109,6 +113,7 @@ impl Job {
     pub(crate) fn replan(&mut self, now: Timestamp, plan: Plan, effects: &mut Effects) {
         debug_assert_eq!(self.status, JobStatus::Created);
         self.executions = ExecutionGraph::new(self.id, &plan.job_graph, now);
+        self.alignment = SourceAlignment::new(&self.graph, &plan.job_graph);
         self.job_graph = plan.job_graph;
         self.warnings = plan.warnings;
         self.apply_all(now, SubtaskEvent::Scheduled, effects);
@@ -193,6 +198,50 @@ impl Job {
         self.settle(now, effects);
     }
 
+    /// A TaskManager says how far a subtask of an aligned source is.
+    pub(crate) fn on_source_watermark(
+        &mut self,
+        connection: ConnectionId,
+        attempt: ExecutionAttemptId,
+        watermark_ms: i64,
+    ) {
+        let runs_there = self.executions.get(attempt).is_some_and(|execution| {
+            let placement = execution.placement.as_ref();
+            !execution.status().is_terminal()
+                && placement.is_some_and(|placement| placement.slot.connection == connection)
+        });
+        if runs_there {
+            self.alignment.on_watermark(attempt, watermark_ms);
+        }
+    }
+
+    /// Tells aligned sources how far they may go, if it is time.
+    pub(crate) fn align_sources(&mut self, now: Timestamp, effects: &mut Effects) {
+        let executions = &self.executions;
+        let limits = self.alignment.due(now, |vertex| {
+            let live = |execution: &&Execution| !execution.status().is_terminal();
+            executions.vertex(vertex).iter().filter(live).count()
+        });
+        if limits.is_empty() {
+            return;
+        }
+        let sources = limits.iter().map(|(vertex, _)| *vertex);
+        let executions = sources.flat_map(|vertex| self.executions.vertex(vertex));
+        let connections: BTreeSet<ConnectionId> = executions
+            .filter(|execution| !execution.status().is_terminal())
+            .filter_map(|execution| Some(execution.placement.as_ref()?.slot.connection))
+            .collect();
+        for connection in connections {
+            effects.commands.push(Command::Send {
+                connection,
+                message: ToTaskManager::AlignSources {
+                    job: self.id,
+                    limits: limits.clone(),
+                },
+            });
+        }
+    }
+
     /// Time passed.
     pub(crate) fn on_tick(&mut self, now: Timestamp, effects: &mut Effects) {
         if !self.status.is_terminal() {
@@ -265,6 +314,9 @@ impl Job {
         if self.running_at.is_none() && self.executions.all_have_run() {
             self.running_at = Some(now);
             self.cpu.restart();
+        }
+        if to.is_terminal() {
+            self.alignment.on_ended(id);
         }
         if to.is_terminal()
             && let Some(placement) = self

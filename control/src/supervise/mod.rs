@@ -4,6 +4,7 @@
 //! (`src/supervise/status_tables.txt`).
 //! Left out: restarting what failed.
 
+pub(crate) mod alignment;
 pub(crate) mod effects;
 pub(crate) mod failure;
 pub(crate) mod job;

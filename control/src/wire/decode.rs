@@ -11,7 +11,7 @@ use crate::event::{
 };
 use crate::graph::stream_graph::{
     ChainingStrategy, OperatorKind, Partitioner, Program, ProgramKind, SourceSplit, StreamEdge,
-    StreamGraph, StreamNode,
+    StreamGraph, StreamNode, WatermarkAlignment,
 };
 
 /// Reads a submitted graph. It is not validated: that is the engine's first step.
@@ -80,6 +80,13 @@ fn node(node: wire_graph::StreamNode<'_>) -> Result<StreamNode, String> {
                     .collect()
             })
             .unwrap_or_default(),
+        watermark_alignment: node
+            .watermark_alignment()
+            .map(|alignment| WatermarkAlignment {
+                group: alignment.group().to_owned(),
+                max_drift_ms: alignment.max_drift_ms(),
+                update_interval_ms: alignment.update_interval_ms(),
+            }),
     })
 }
 
@@ -133,6 +140,14 @@ pub fn decode_from_task_manager(
         return Ok(FromTaskManager::Goodbye {
             reason: goodbye.reason().to_owned(),
         });
+    }
+    if let Some(watermarks) = message.payload_as_source_watermarks() {
+        let sources = watermarks.sources().iter();
+        return Ok(FromTaskManager::SourceWatermarks(
+            sources
+                .map(|source| (source.attempt().into(), source.watermark_ms()))
+                .collect(),
+        ));
     }
     Err(format!("unknown message {}", message.payload_type().0))
 }

@@ -97,6 +97,24 @@ impl<'b> Encoder<'_, 'b> {
                     cancel.as_union_value(),
                 )
             }
+            ToTaskManager::AlignSources { job, limits } => {
+                let limits: Vec<wire::SourceLimit> = limits
+                    .iter()
+                    .map(|(vertex, max_watermark_ms)| {
+                        wire::SourceLimit::new(*vertex, 0, *max_watermark_ms)
+                    })
+                    .collect();
+                let limits = self.builder.create_vector(&limits);
+                let args = wire::AlignSourcesArgs {
+                    job: Some(&(*job).into()),
+                    limits: Some(limits),
+                };
+                let align = wire::AlignSources::create(self.builder, &args);
+                (
+                    wire::JobManagerPayload::AlignSources,
+                    align.as_union_value(),
+                )
+            }
             ToTaskManager::HeartbeatAck { leader_epoch } => {
                 let args = wire::HeartbeatAckArgs {
                     leader_epoch: *leader_epoch,

@@ -81,6 +81,17 @@ fn node<'b>(
     let group = (!node.slot_sharing_group.is_empty())
         .then(|| builder.create_string(&node.slot_sharing_group));
     let splits = (!node.splits.is_empty()).then(|| splits(builder, &node.splits));
+    let watermark_alignment = node.watermark_alignment.as_ref().map(|alignment| {
+        let group = builder.create_string(&alignment.group);
+        wire_graph::WatermarkAlignment::create(
+            builder,
+            &wire_graph::WatermarkAlignmentArgs {
+                group: Some(group),
+                max_drift_ms: alignment.max_drift_ms,
+                update_interval_ms: alignment.update_interval_ms,
+            },
+        )
+    });
     wire_graph::StreamNode::create(
         builder,
         &wire_graph::StreamNodeArgs {
@@ -103,6 +114,7 @@ fn node<'b>(
                 ChainingStrategy::Head => wire_graph::ChainingStrategy::Head,
             },
             splits,
+            watermark_alignment,
         },
     )
 }

@@ -18,6 +18,7 @@ pub(crate) fn node(id: u32, name: &str, kind: OperatorKind) -> StreamNode {
         slot_sharing_group: String::new(),
         chaining: ChainingStrategy::Always,
         splits: Vec::new(),
+        watermark_alignment: None,
     }
 }
 

@@ -155,6 +155,11 @@ pub struct CoreHandle {
 pub(crate) type CoreCommandBox = Box<CoreCommand>;
 
 impl CoreHandle {
+    /// Wakes the core, should it sleep: something that it looks at in each turn has changed.
+    pub fn ring(&self) {
+        self.doorbell.ring();
+    }
+
     /// Puts a command into the core's mailbox and rings its bell.
     ///
     /// # Errors

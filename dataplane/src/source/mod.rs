@@ -17,6 +17,7 @@ use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::PrepareContext;
 use crate::source::watermark::SplitWatermarks;
 
+pub mod alignment;
 pub mod kafka;
 pub mod pace;
 pub mod watermark;
@@ -169,6 +170,12 @@ impl SourceOutput<'_> {
     /// Marks a split as having reached its end; it holds no watermark back any more.
     pub fn finish_split(&mut self, split: usize) {
         self.watermarks.finish_split(split);
+    }
+
+    /// The split is not held back for others of its alignment group: read it. Records of one that is are taken all the same.
+    #[must_use]
+    pub fn may_read(&self, split: usize) -> bool {
+        self.watermarks.may_read(split)
     }
 
     /// The chain's outputs can take no more now: return from `poll`.

@@ -5,6 +5,7 @@
 //! Invariant: the watermark of a split is its greatest timestamp - bound - 1 ms, as in Flink, or what its generator said; what
 //! is given out never goes back; a split without records for the idle time does not hold the others up; a subtask without
 //! splits is idle by itself.
+//! A split beyond the limit of its alignment group is held: it is not to be read, and not idle either.
 //! Left out: reading the clock (time comes in with each call).
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use crate::element::Watermark;
 use crate::record::{EventTime, RecordRef};
+use crate::source::alignment::WatermarkAlignment;
 
 /// How the watermark of a split comes about.
 #[derive(Clone, Default)]
@@ -42,6 +44,8 @@ pub struct WatermarkPolicy {
     pub generation: Generation,
     /// A split without records for this long is idle; `None`: never.
     pub idle_after_ns: Option<u64>,
+    /// The source waits for others.
+    pub alignment: Option<WatermarkAlignment>,
 }
 
 impl WatermarkPolicy {
@@ -49,6 +53,7 @@ impl WatermarkPolicy {
     pub const NONE: Self = Self {
         generation: Generation::None,
         idle_after_ns: None,
+        alignment: None,
     };
 
     /// Watermarks `out_of_orderness_ms` behind the greatest timestamp.
@@ -57,6 +62,7 @@ impl WatermarkPolicy {
         Self {
             generation: Generation::BoundedOutOfOrderness(out_of_orderness_ms),
             idle_after_ns,
+            alignment: None,
         }
     }
 }
@@ -103,7 +109,27 @@ struct Split {
     greatest: Option<EventTime>,
     active_ns: u64,
     finished: bool,
+    /// Beyond the limit of its alignment group.
+    held: bool,
     custom: Option<(Box<dyn WatermarkGenerator>, WatermarkOutput)>,
+}
+
+impl Split {
+    /// Its own watermark.
+    fn watermark(&self, generation: &Generation) -> Option<EventTime> {
+        match generation {
+            Generation::None => None,
+            Generation::BoundedOutOfOrderness(bound) => {
+                // EventTime::NONE and other early times saturate: such records move nothing.
+                let time = self.greatest?;
+                Some(EventTime(time.0.saturating_sub(*bound).saturating_sub(1)))
+            }
+            Generation::Custom(_) => self
+                .custom
+                .as_ref()
+                .and_then(|(_, output)| output.watermark),
+        }
+    }
 }
 
 impl fmt::Debug for Split {
@@ -113,6 +139,7 @@ impl fmt::Debug for Split {
             .field("greatest", &self.greatest)
             .field("active_ns", &self.active_ns)
             .field("finished", &self.finished)
+            .field("held", &self.held)
             .field("custom", &output)
             .finish()
     }
@@ -141,6 +168,7 @@ impl SplitWatermarks {
             greatest: None,
             active_ns: now_ns,
             finished: false,
+            held: false,
             custom: custom(),
         };
         let splits = (0..splits).map(split).collect();
@@ -219,24 +247,12 @@ impl SplitWatermarks {
             return (!std::mem::replace(&mut self.idle, true)).then_some(Watermark::Idle);
         }
         let woke = std::mem::replace(&mut self.idle, false);
-        let least = |watermark: fn(&Split) -> Option<EventTime>| {
-            let waiting = self.splits.iter().filter(waits);
-            waiting.map(watermark).min().flatten()
-        };
-        let watermark = match &self.policy.generation {
-            Generation::None => return None,
-            Generation::BoundedOutOfOrderness(bound) => {
-                let least = least(|split| split.greatest);
-                // EventTime::NONE and other early times saturate: such records move nothing.
-                least.map(|time| EventTime(time.0.saturating_sub(*bound).saturating_sub(1)))
-            }
-            Generation::Custom(_) => least(|split| {
-                split
-                    .custom
-                    .as_ref()
-                    .and_then(|(_, output)| output.watermark)
-            }),
-        };
+        if matches!(self.policy.generation, Generation::None) {
+            return None;
+        }
+        let waiting = self.splits.iter().filter(waits);
+        let watermark = waiting.map(|split| split.watermark(&self.policy.generation));
+        let watermark = watermark.min().flatten();
         match (watermark, self.emitted) {
             // A record without a timestamp moves nothing.
             (Some(time), emitted) if time > EventTime::NONE && emitted < Some(time) => {
@@ -246,6 +262,36 @@ impl SplitWatermarks {
             (_, Some(emitted)) if woke => Some(Watermark::At(emitted)),
             _ => None,
         }
+    }
+
+    /// How far these splits are, for others of their alignment group: the watermark given out last; the end of time where they hold
+    /// nobody up.
+    #[must_use]
+    pub fn position(&self) -> EventTime {
+        if self.idle || matches!(self.policy.generation, Generation::None) {
+            return EventTime::MAX;
+        }
+        self.emitted.unwrap_or(EventTime(i64::MIN))
+    }
+
+    /// Watermarks may go so far: holds splits that are beyond, and lets those go on that are not. True: all of them wait.
+    pub fn hold_beyond(&mut self, limit: EventTime, now_ns: u64) -> bool {
+        let mut reads = false;
+        for split in &mut self.splits {
+            split.held = split.watermark(&self.policy.generation) > Some(limit);
+            if split.held {
+                // It has no records because nobody asks it for any.
+                split.active_ns = split.active_ns.max(now_ns);
+            }
+            reads |= !split.held && !split.finished;
+        }
+        !reads && self.splits.iter().any(|split| split.held)
+    }
+
+    /// The split is not held.
+    #[must_use]
+    pub fn may_read(&self, split: usize) -> bool {
+        self.splits.get(split).is_none_or(|split| !split.held)
     }
 
     /// The source was not read for this long because its consumers were full: no split was idle meanwhile.
@@ -351,10 +397,31 @@ mod tests {
     }
 
     #[test]
+    fn splits_beyond_the_limit_are_held_and_are_not_idle() {
+        let policy = WatermarkPolicy::bounded(0, Some(100));
+        let mut splits = SplitWatermarks::new(policy, 2, 0);
+        assert_eq!(splits.position(), EventTime(i64::MIN), "nowhere yet");
+        splits.on_record(0, EventTime(1000), 10);
+        splits.on_record(1, EventTime(50), 10);
+        assert_eq!(splits.advance(10), at(49));
+        assert!(!splits.hold_beyond(EventTime(200), 11), "split 1 may read");
+        assert!(!splits.may_read(0) && splits.may_read(1));
+        splits.on_record(1, EventTime(300), 20);
+        assert!(splits.hold_beyond(EventTime(200), 150));
+        assert_eq!(splits.advance(151), at(299), "held is not idle");
+        assert!(!splits.hold_beyond(EventTime(299), 160), "up to the limit");
+        assert_eq!(splits.advance(300), Some(Watermark::Idle));
+        assert_eq!(splits.position(), EventTime::MAX, "idle holds nobody up");
+        splits.finish_split(1);
+        assert!(splits.hold_beyond(EventTime(299), 301), "the other is held");
+    }
+
+    #[test]
     fn each_split_has_a_generator_of_its_own() {
         let policy = WatermarkPolicy {
             generation: Generation::Custom(Arc::new(|| Box::new(Punctuated))),
             idle_after_ns: None,
+            alignment: None,
         };
         let mut splits = SplitWatermarks::new(policy, 2, 0);
         let mut on = |split, bytes, time| {

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringflow_schemas::id::ExecutionAttemptId;
 
@@ -25,6 +26,7 @@ use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
 use crate::record::EventTime;
 use crate::runtime::clock::Clock;
+use crate::source::alignment::AlignmentCell;
 use crate::source::watermark::SplitWatermarks;
 use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
 
@@ -80,6 +82,8 @@ pub enum Head {
         watermarks: SplitWatermarks,
         /// Reads event times out of records.
         assigner: Option<TimestampAssigner>,
+        /// Of a source that is aligned with others.
+        alignment: Option<Alignment>,
     },
     /// Other subtasks.
     Gate {
@@ -88,6 +92,23 @@ pub enum Head {
         /// The buffer being read: its channel and position.
         current: Option<(usize, InputBuffer, usize)>,
     },
+}
+
+/// How a source learns how far it may go.
+#[derive(Debug)]
+pub struct Alignment {
+    cell: Arc<AlignmentCell>,
+    /// As of the last turn.
+    limit: EventTime,
+}
+
+impl Alignment {
+    /// `cell` is shared with the control thread.
+    #[must_use]
+    pub fn new(cell: Arc<AlignmentCell>) -> Self {
+        let limit = cell.limit();
+        Self { cell, limit }
+    }
 }
 
 /// What follows in a buffer, and where that ends.
@@ -397,10 +418,20 @@ impl Subtask {
             reader,
             watermarks,
             assigner,
+            alignment,
         } = &mut self.head
         else {
             return Ok(Turn::Worked);
         };
+        if let Some(Alignment { cell, limit }) = alignment {
+            *limit = cell.limit();
+            let waits = watermarks.hold_beyond(*limit, now_ns);
+            cell.reached(watermarks.position());
+            if waits {
+                // The doorbell rings when the limit is another one.
+                return Ok(Turn::Idle { until_ns: None });
+            }
+        }
         if let Some(since_ns) = self.blocked_since_ns.take() {
             watermarks.on_paused(now_ns.saturating_sub(since_ns));
         }
@@ -421,6 +452,9 @@ impl Subtask {
         add(&self.metrics.source_records, records);
         add(&self.metrics.bad_records, output.bad_records);
         if progress == SourceProgress::Finished {
+            if let Some(Alignment { cell, .. }) = alignment {
+                cell.reached(EventTime::MAX);
+            }
             return self.end_input(origin_ns, true);
         }
         if let Some(watermark) = watermarks.advance(now_ns) {
@@ -558,7 +592,13 @@ impl Subtask {
         let mut moves = false;
         self.chain
             .for_each_partition(|partition| moves |= partition.can_move(flush, now_ns));
-        moves || self.chain.has_yielded() || (!blocked && self.has_input())
+        let limit_moved = match &self.head {
+            Head::Source { alignment, .. } => alignment
+                .as_ref()
+                .is_some_and(|alignment| alignment.cell.limit() != alignment.limit),
+            Head::Gate { .. } => false,
+        };
+        moves || limit_moved || self.chain.has_yielded() || (!blocked && self.has_input())
     }
 
     /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost,

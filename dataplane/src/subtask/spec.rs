@@ -7,6 +7,7 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringflow_schemas::id::ExecutionAttemptId;
 
@@ -25,9 +26,10 @@ use crate::operator::chain::{Chain, ChainNode, Output, SideOutputId};
 use crate::runtime::context::OpenContext;
 use crate::runtime::core::ConnectionId;
 use crate::runtime::doorbell::Doorbell;
+use crate::source::alignment::AlignmentCell;
 use crate::source::watermark::{SplitWatermarks, WatermarkPolicy};
 use crate::source::{SourceReader, TimestampAssigner};
-use crate::subtask::{Head, Subtask};
+use crate::subtask::{Alignment, Head, Subtask};
 
 /// The core's own tables, which complete the wiring.
 pub trait Wiring {
@@ -87,12 +89,14 @@ pub enum OutputSpec {
 /// Where the records come from.
 #[allow(missing_debug_implementations, reason = "holds boxed readers")]
 pub enum HeadSpec {
-    /// A source: reader, watermarks, timestamps, number of splits.
+    /// A source: reader, watermarks, timestamps, number of splits, and what it shares with the control thread where it is aligned
+    /// with others.
     Source(
         Box<dyn SourceReader>,
         WatermarkPolicy,
         Option<TimestampAssigner>,
         usize,
+        Option<Arc<AlignmentCell>>,
     ),
     /// Input channels, with the TaskManagers at their other ends and the input of the first operator that they lead to.
     Gate(Vec<(ReceiverSpec, String, u8)>),
@@ -118,6 +122,15 @@ pub struct SubtaskSpec {
 }
 
 impl SubtaskSpec {
+    /// What an aligned source shares with the control thread, and how often it is to be asked.
+    #[must_use]
+    pub fn alignment(&self) -> Option<(&Arc<AlignmentCell>, Duration)> {
+        let HeadSpec::Source(_, policy, _, _, Some(cell)) = &self.head else {
+            return None;
+        };
+        Some((cell, policy.alignment.as_ref()?.update_interval))
+    }
+
     /// Builds and opens the subtask on its core.
     ///
     /// # Errors
@@ -130,7 +143,7 @@ impl SubtaskSpec {
     ) -> Result<Subtask> {
         // Inputs first: a producer on the same core then finds its consumers' queues.
         let head = match self.head {
-            HeadSpec::Source(mut reader, policy, assigner, splits) => {
+            HeadSpec::Source(mut reader, policy, assigner, splits, alignment) => {
                 reader
                     .open(context.doorbell_fd)
                     .map_err(|error| error.at_operator(&self.source_name))?;
@@ -140,6 +153,7 @@ impl SubtaskSpec {
                     reader,
                     watermarks,
                     assigner,
+                    alignment: alignment.map(Alignment::new),
                 }
             }
             HeadSpec::Gate(inputs) => {

@@ -5,7 +5,8 @@
 //! connection lives; the first one counts: cancelling an attempt that is not here any more is answered with Canceled once
 //! more, which the JobManager ignores. When it is lost, all its subtasks are cancelled before we register again; a process
 //! that has lost a core does not. What was built and does not run is dropped on housekeeping threads.
-//! Await points: one `select` over the JobManager, the cores, the listeners, finished builds and the heartbeat timer.
+//! Await points: one `select` over the JobManager, the cores, the listeners, finished builds, the heartbeat timer and that of aligned
+//! sources.
 //! Left out: decisions.
 
 use std::collections::HashSet;
@@ -28,6 +29,7 @@ use crate::limits::PEER_SILENCE_MS_MIN;
 use crate::runtime::core::{CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot};
 use crate::runtime::housekeeping::{Housekeeping, OffCore};
 use crate::subtask::spec::SubtaskSpec;
+use crate::task_manager::aligned_sources::AlignedSources;
 use crate::task_manager::cancels::Cancels;
 use crate::task_manager::connection_table::ConnectionTable;
 use crate::task_manager::connections::Dialed;
@@ -78,6 +80,8 @@ pub struct ControlClient {
     building: HashSet<ExecutionAttemptId>,
     /// Attempts on cores.
     running: HashSet<ExecutionAttemptId>,
+    /// Sources among them that wait for others.
+    aligned: AlignedSources,
     /// Those of them that shall end, until their cores know.
     cancels: Cancels,
     /// The session got as far as a registration.
@@ -124,6 +128,7 @@ impl ControlClient {
             connections: ConnectionTable::default(),
             building: HashSet::new(),
             running: HashSet::new(),
+            aligned: AlignedSources::default(),
             was_registered: false,
             peer_silence_ms: PEER_SILENCE_MS_MIN,
         }
@@ -242,6 +247,7 @@ impl ControlClient {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut accepting = Vec::new();
         let end = loop {
+            let report_at = self.aligned.report_at(Instant::now());
             tokio::select! {
                 message = inbound.next() => match message {
                     None => break Session::Lost("it closed the connection".to_owned()),
@@ -269,6 +275,8 @@ impl ControlClient {
                         } else if let Some(cancel) = payload.payload_as_cancel_subtasks() {
                             let attempts = cancel.attempts().iter().map(ExecutionAttemptId::from).collect();
                             self.on_cancel(attempts, &outbound);
+                        } else if let Some(limits) = payload.payload_as_align_sources() {
+                            self.aligned.on_limits(limits, &self.cores);
                         }
                     }
                 },
@@ -285,6 +293,9 @@ impl ControlClient {
                     if joined.is_some() {
                         say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
                     }
+                },
+                () = sleep_until(report_at.unwrap_or_else(Instant::now)), if report_at.is_some() => {
+                    say(&outbound, self.aligned.report(Instant::now()));
                 },
                 reason = &mut *stopped => {
                     let reason = reason.unwrap_or_else(|_| "shutdown".to_owned());
@@ -514,6 +525,7 @@ impl ControlClient {
         specs: Vec<(u32, SubtaskSpec)>,
         outbound: &mpsc::UnboundedSender<Message<FromTaskManager>>,
     ) {
+        self.aligned.add(&specs);
         let (placed, refused) = hand_over(&self.cores, specs);
         self.running.extend(&placed);
         let Some(Refused {
@@ -525,6 +537,9 @@ impl ControlClient {
             return;
         };
         Housekeeping::new(tokio::runtime::Handle::current()).dispose(specs);
+        for attempt in &attempts {
+            self.aligned.remove(*attempt);
+        }
         say_failed(outbound, &attempts, &error);
         self.send_cancel(&placed);
     }
@@ -569,6 +584,7 @@ impl ControlClient {
             }
             CoreEvent::Ended { how, last } => {
                 self.running.remove(&last.attempt);
+                self.aligned.remove(last.attempt);
                 let (status, failure) = match &how {
                     End::Finished => (wire::SubtaskStatus::Finished, None),
                     End::Canceled => (wire::SubtaskStatus::Canceled, None),
@@ -618,7 +634,10 @@ impl ControlClient {
                 Some(CoreEvent::CoreLost { core, why }) => {
                     return Err(Session::core_lost(core, &why));
                 }
-                Some(CoreEvent::Ended { last, .. }) => drop(self.running.remove(&last.attempt)),
+                Some(CoreEvent::Ended { last, .. }) => {
+                    self.running.remove(&last.attempt);
+                    self.aligned.remove(last.attempt);
+                }
                 Some(CoreEvent::ConnectionLost { id, .. }) => self.connections.forget(id),
                 Some(CoreEvent::Running(_)) => {}
                 None => break,
@@ -628,6 +647,7 @@ impl ControlClient {
             tracing::error!("{} subtasks do not end", self.running.len());
             self.running.clear();
         }
+        self.aligned = AlignedSources::default();
         Ok(())
     }
 }

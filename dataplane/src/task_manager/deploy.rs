@@ -523,7 +523,13 @@ impl Wire<'_> {
                 return Err(Error::deployment("a source without a reader"));
             };
             (
-                HeadSpec::Source(reader, watermarks.clone(), assigner.clone(), splits),
+                HeadSpec::Source(
+                    reader,
+                    watermarks.clone(),
+                    assigner.clone(),
+                    splits,
+                    watermarks.alignment.as_ref().map(|_| Arc::default()),
+                ),
                 output,
             )
         } else {

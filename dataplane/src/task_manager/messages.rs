@@ -124,6 +124,18 @@ pub fn status_changed(
     })
 }
 
+/// How far aligned sources are.
+#[must_use]
+pub fn source_watermarks(sources: &[wire::SourceWatermark]) -> Message<FromTaskManager> {
+    message(wire::TaskManagerPayload::SourceWatermarks, |builder| {
+        let sources = builder.create_vector(sources);
+        let args = wire::SourceWatermarksArgs {
+            sources: Some(sources),
+        };
+        wire::SourceWatermarks::create(builder, &args).as_union_value()
+    })
+}
+
 /// We leave.
 #[must_use]
 pub fn goodbye(reason: &str) -> Message<FromTaskManager> {

@@ -24,6 +24,7 @@ use crate::runtime::wakeup;
 use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 use crate::state::disk::{DiskOptions, DiskStorage, StateStorage, StateThreads};
 
+mod aligned_sources;
 mod cancels;
 mod connection_table;
 pub mod connections;

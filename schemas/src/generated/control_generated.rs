@@ -627,6 +627,137 @@ impl ::core::fmt::Debug for SourceSplit<'_> {
       ds.finish()
   }
 }
+pub enum WatermarkAlignmentOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct WatermarkAlignment<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for WatermarkAlignment<'a> {
+  type Inner = WatermarkAlignment<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> WatermarkAlignment<'a> {
+  pub const VT_GROUP: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MAX_DRIFT_MS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_UPDATE_INTERVAL_MS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    WatermarkAlignment { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args WatermarkAlignmentArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<WatermarkAlignment<'bldr>> {
+    let mut builder = WatermarkAlignmentBuilder::new(_fbb);
+    builder.add_max_drift_ms(args.max_drift_ms);
+    builder.add_update_interval_ms(args.update_interval_ms);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(WatermarkAlignment::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn max_drift_ms(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(WatermarkAlignment::VT_MAX_DRIFT_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn update_interval_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(WatermarkAlignment::VT_UPDATE_INTERVAL_MS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for WatermarkAlignment<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<i64>("max_drift_ms", Self::VT_MAX_DRIFT_MS, false)?
+     .visit_field::<u32>("update_interval_ms", Self::VT_UPDATE_INTERVAL_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct WatermarkAlignmentArgs<'a> {
+    pub group: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub max_drift_ms: i64,
+    pub update_interval_ms: u32,
+}
+impl<'a> Default for WatermarkAlignmentArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    WatermarkAlignmentArgs {
+      group: None, // required field
+      max_drift_ms: 0,
+      update_interval_ms: 0,
+    }
+  }
+}
+
+pub struct WatermarkAlignmentBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WatermarkAlignmentBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_group(&mut self, group: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(WatermarkAlignment::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_max_drift_ms(&mut self, max_drift_ms: i64) {
+    self.fbb_.push_slot::<i64>(WatermarkAlignment::VT_MAX_DRIFT_MS, max_drift_ms, 0);
+  }
+  #[inline]
+  pub fn add_update_interval_ms(&mut self, update_interval_ms: u32) {
+    self.fbb_.push_slot::<u32>(WatermarkAlignment::VT_UPDATE_INTERVAL_MS, update_interval_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WatermarkAlignmentBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    WatermarkAlignmentBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<WatermarkAlignment<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, WatermarkAlignment::VT_GROUP,"group");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for WatermarkAlignment<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("WatermarkAlignment");
+      ds.field("group", &self.group());
+      ds.field("max_drift_ms", &self.max_drift_ms());
+      ds.field("update_interval_ms", &self.update_interval_ms());
+      ds.finish()
+  }
+}
 pub enum StreamNodeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -653,6 +784,7 @@ impl<'a> StreamNode<'a> {
   pub const VT_SLOT_SHARING_GROUP: ::flatbuffers::VOffsetT = 18;
   pub const VT_CHAINING: ::flatbuffers::VOffsetT = 20;
   pub const VT_SPLITS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_WATERMARK_ALIGNMENT: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -664,6 +796,7 @@ impl<'a> StreamNode<'a> {
     args: &'args StreamNodeArgs<'args>
   ) -> ::flatbuffers::WIPOffset<StreamNode<'bldr>> {
     let mut builder = StreamNodeBuilder::new(_fbb);
+    if let Some(x) = args.watermark_alignment { builder.add_watermark_alignment(x); }
     if let Some(x) = args.splits { builder.add_splits(x); }
     if let Some(x) = args.slot_sharing_group { builder.add_slot_sharing_group(x); }
     builder.add_max_parallelism(args.max_parallelism);
@@ -748,6 +881,13 @@ impl<'a> StreamNode<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SourceSplit>>>>(StreamNode::VT_SPLITS, None)}
   }
+  #[inline]
+  pub fn watermark_alignment(&self) -> Option<WatermarkAlignment<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<WatermarkAlignment>>(StreamNode::VT_WATERMARK_ALIGNMENT, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for StreamNode<'_> {
@@ -766,6 +906,7 @@ impl ::flatbuffers::Verifiable for StreamNode<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("slot_sharing_group", Self::VT_SLOT_SHARING_GROUP, false)?
      .visit_field::<ChainingStrategy>("chaining", Self::VT_CHAINING, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<SourceSplit>>>>("splits", Self::VT_SPLITS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<WatermarkAlignment>>("watermark_alignment", Self::VT_WATERMARK_ALIGNMENT, false)?
      .finish();
     Ok(())
   }
@@ -781,6 +922,7 @@ pub struct StreamNodeArgs<'a> {
     pub slot_sharing_group: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub chaining: ChainingStrategy,
     pub splits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SourceSplit<'a>>>>>,
+    pub watermark_alignment: Option<::flatbuffers::WIPOffset<WatermarkAlignment<'a>>>,
 }
 impl<'a> Default for StreamNodeArgs<'a> {
   #[inline]
@@ -796,6 +938,7 @@ impl<'a> Default for StreamNodeArgs<'a> {
       slot_sharing_group: None,
       chaining: ChainingStrategy::Always,
       splits: None,
+      watermark_alignment: None,
     }
   }
 }
@@ -846,6 +989,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StreamNodeBuilder<'a, 'b, A> 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StreamNode::VT_SPLITS, splits);
   }
   #[inline]
+  pub fn add_watermark_alignment(&mut self, watermark_alignment: ::flatbuffers::WIPOffset<WatermarkAlignment<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<WatermarkAlignment>>(StreamNode::VT_WATERMARK_ALIGNMENT, watermark_alignment);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StreamNodeBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StreamNodeBuilder {
@@ -875,6 +1022,7 @@ impl ::core::fmt::Debug for StreamNode<'_> {
       ds.field("slot_sharing_group", &self.slot_sharing_group());
       ds.field("chaining", &self.chaining());
       ds.field("splits", &self.splits());
+      ds.field("watermark_alignment", &self.watermark_alignment());
       ds.finish()
   }
 }
@@ -1537,15 +1685,16 @@ impl ::flatbuffers::SimpleToVerifyInSlice for AccumulatorKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_TASK_MANAGER_PAYLOAD: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_TASK_MANAGER_PAYLOAD: u8 = 4;
+pub const ENUM_MAX_TASK_MANAGER_PAYLOAD: u8 = 5;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_TASK_MANAGER_PAYLOAD: [TaskManagerPayload; 5] = [
+pub const ENUM_VALUES_TASK_MANAGER_PAYLOAD: [TaskManagerPayload; 6] = [
   TaskManagerPayload::NONE,
   TaskManagerPayload::Register,
   TaskManagerPayload::Heartbeat,
   TaskManagerPayload::SubtaskStatusChanged,
   TaskManagerPayload::Goodbye,
+  TaskManagerPayload::SourceWatermarks,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1558,15 +1707,17 @@ impl TaskManagerPayload {
   pub const Heartbeat: Self = Self(2);
   pub const SubtaskStatusChanged: Self = Self(3);
   pub const Goodbye: Self = Self(4);
+  pub const SourceWatermarks: Self = Self(5);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 4;
+  pub const ENUM_MAX: u8 = 5;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Register,
     Self::Heartbeat,
     Self::SubtaskStatusChanged,
     Self::Goodbye,
+    Self::SourceWatermarks,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1576,6 +1727,7 @@ impl TaskManagerPayload {
       Self::Heartbeat => Some("Heartbeat"),
       Self::SubtaskStatusChanged => Some("SubtaskStatusChanged"),
       Self::Goodbye => Some("Goodbye"),
+      Self::SourceWatermarks => Some("SourceWatermarks"),
       _ => None,
     }
   }
@@ -1635,16 +1787,17 @@ pub struct TaskManagerPayloadUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_JOB_MANAGER_PAYLOAD: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_JOB_MANAGER_PAYLOAD: u8 = 5;
+pub const ENUM_MAX_JOB_MANAGER_PAYLOAD: u8 = 6;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_JOB_MANAGER_PAYLOAD: [JobManagerPayload; 6] = [
+pub const ENUM_VALUES_JOB_MANAGER_PAYLOAD: [JobManagerPayload; 7] = [
   JobManagerPayload::NONE,
   JobManagerPayload::Registered,
   JobManagerPayload::RegistrationRefused,
   JobManagerPayload::DeploySubtasks,
   JobManagerPayload::CancelSubtasks,
   JobManagerPayload::HeartbeatAck,
+  JobManagerPayload::AlignSources,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1658,9 +1811,10 @@ impl JobManagerPayload {
   pub const DeploySubtasks: Self = Self(3);
   pub const CancelSubtasks: Self = Self(4);
   pub const HeartbeatAck: Self = Self(5);
+  pub const AlignSources: Self = Self(6);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 5;
+  pub const ENUM_MAX: u8 = 6;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Registered,
@@ -1668,6 +1822,7 @@ impl JobManagerPayload {
     Self::DeploySubtasks,
     Self::CancelSubtasks,
     Self::HeartbeatAck,
+    Self::AlignSources,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1678,6 +1833,7 @@ impl JobManagerPayload {
       Self::DeploySubtasks => Some("DeploySubtasks"),
       Self::CancelSubtasks => Some("CancelSubtasks"),
       Self::HeartbeatAck => Some("HeartbeatAck"),
+      Self::AlignSources => Some("AlignSources"),
       _ => None,
     }
   }
@@ -2795,6 +2951,275 @@ impl<'a> SubtaskCounters {
         &x_le as *const _ as *const u8,
         self.0[128..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct SourceWatermark, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct SourceWatermark(pub [u8; 40]);
+impl Default for SourceWatermark { 
+  fn default() -> Self { 
+    Self([0; 40])
+  }
+}
+impl ::core::fmt::Debug for SourceWatermark {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("SourceWatermark")
+      .field("attempt", &self.attempt())
+      .field("watermark_ms", &self.watermark_ms())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for SourceWatermark {}
+impl<'a> ::flatbuffers::Follow<'a> for SourceWatermark {
+  type Inner = &'a SourceWatermark;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a SourceWatermark>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a SourceWatermark {
+  type Inner = &'a SourceWatermark;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<SourceWatermark>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for SourceWatermark {
+    type Output = SourceWatermark;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const SourceWatermark as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for SourceWatermark {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> SourceWatermark {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    attempt: &ExecutionAttemptId,
+    watermark_ms: i64,
+  ) -> Self {
+    let mut s = Self([0; 40]);
+    s.set_attempt(attempt);
+    s.set_watermark_ms(watermark_ms);
+    s
+  }
+
+  pub fn attempt(&self) -> &ExecutionAttemptId {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const ExecutionAttemptId) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_attempt(&mut self, x: &ExecutionAttemptId) {
+    self.0[0..0 + 32].copy_from_slice(&x.0)
+  }
+
+  pub fn watermark_ms(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_watermark_ms(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct SourceLimit, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct SourceLimit(pub [u8; 16]);
+impl Default for SourceLimit { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl ::core::fmt::Debug for SourceLimit {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("SourceLimit")
+      .field("vertex", &self.vertex())
+      .field("reserved", &self.reserved())
+      .field("max_watermark_ms", &self.max_watermark_ms())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for SourceLimit {}
+impl<'a> ::flatbuffers::Follow<'a> for SourceLimit {
+  type Inner = &'a SourceLimit;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a SourceLimit>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a SourceLimit {
+  type Inner = &'a SourceLimit;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<SourceLimit>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for SourceLimit {
+    type Output = SourceLimit;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const SourceLimit as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for SourceLimit {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> SourceLimit {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    vertex: u32,
+    reserved: u32,
+    max_watermark_ms: i64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_vertex(vertex);
+    s.set_reserved(reserved);
+    s.set_max_watermark_ms(max_watermark_ms);
+    s
+  }
+
+  pub fn vertex(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_vertex(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn reserved(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_reserved(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn max_watermark_ms(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_max_watermark_ms(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
   }
@@ -3977,6 +4402,103 @@ impl ::core::fmt::Debug for SubtaskStatusChanged<'_> {
       ds.finish()
   }
 }
+pub enum SourceWatermarksOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SourceWatermarks<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SourceWatermarks<'a> {
+  type Inner = SourceWatermarks<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SourceWatermarks<'a> {
+  pub const VT_SOURCES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SourceWatermarks { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SourceWatermarksArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SourceWatermarks<'bldr>> {
+    let mut builder = SourceWatermarksBuilder::new(_fbb);
+    if let Some(x) = args.sources { builder.add_sources(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn sources(&self) -> ::flatbuffers::Vector<'a, SourceWatermark> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, SourceWatermark>>>(SourceWatermarks::VT_SOURCES, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SourceWatermarks<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, SourceWatermark>>>("sources", Self::VT_SOURCES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SourceWatermarksArgs<'a> {
+    pub sources: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, SourceWatermark>>>,
+}
+impl<'a> Default for SourceWatermarksArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SourceWatermarksArgs {
+      sources: None, // required field
+    }
+  }
+}
+
+pub struct SourceWatermarksBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SourceWatermarksBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_sources(&mut self, sources: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , SourceWatermark>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SourceWatermarks::VT_SOURCES, sources);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SourceWatermarksBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SourceWatermarksBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SourceWatermarks<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SourceWatermarks::VT_SOURCES,"sources");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SourceWatermarks<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SourceWatermarks");
+      ds.field("sources", &self.sources());
+      ds.finish()
+  }
+}
 pub enum GoodbyeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4179,6 +4701,20 @@ impl<'a> TaskManagerMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn payload_as_source_watermarks(&self) -> Option<SourceWatermarks<'a>> {
+    if self.payload_type() == TaskManagerPayload::SourceWatermarks {
+      let u = self.payload();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { SourceWatermarks::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for TaskManagerMessage<'_> {
@@ -4193,6 +4729,7 @@ impl ::flatbuffers::Verifiable for TaskManagerMessage<'_> {
           TaskManagerPayload::Heartbeat => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Heartbeat>>("TaskManagerPayload::Heartbeat", pos),
           TaskManagerPayload::SubtaskStatusChanged => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SubtaskStatusChanged>>("TaskManagerPayload::SubtaskStatusChanged", pos),
           TaskManagerPayload::Goodbye => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Goodbye>>("TaskManagerPayload::Goodbye", pos),
+          TaskManagerPayload::SourceWatermarks => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SourceWatermarks>>("TaskManagerPayload::SourceWatermarks", pos),
           _ => Ok(()),
         }
      })?
@@ -4271,6 +4808,13 @@ impl ::core::fmt::Debug for TaskManagerMessage<'_> {
         },
         TaskManagerPayload::Goodbye => {
           if let Some(x) = self.payload_as_goodbye() {
+            ds.field("payload", &x)
+          } else {
+            ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        TaskManagerPayload::SourceWatermarks => {
+          if let Some(x) = self.payload_as_source_watermarks() {
             ds.field("payload", &x)
           } else {
             ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -5528,6 +6072,121 @@ impl ::core::fmt::Debug for CancelSubtasks<'_> {
       ds.finish()
   }
 }
+pub enum AlignSourcesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AlignSources<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AlignSources<'a> {
+  type Inner = AlignSources<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AlignSources<'a> {
+  pub const VT_JOB: ::flatbuffers::VOffsetT = 4;
+  pub const VT_LIMITS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AlignSources { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AlignSourcesArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AlignSources<'bldr>> {
+    let mut builder = AlignSourcesBuilder::new(_fbb);
+    if let Some(x) = args.limits { builder.add_limits(x); }
+    if let Some(x) = args.job { builder.add_job(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn job(&self) -> &'a JobId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<JobId>(AlignSources::VT_JOB, None).unwrap()}
+  }
+  #[inline]
+  pub fn limits(&self) -> ::flatbuffers::Vector<'a, SourceLimit> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, SourceLimit>>>(AlignSources::VT_LIMITS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AlignSources<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<JobId>("job", Self::VT_JOB, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, SourceLimit>>>("limits", Self::VT_LIMITS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AlignSourcesArgs<'a> {
+    pub job: Option<&'a JobId>,
+    pub limits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, SourceLimit>>>,
+}
+impl<'a> Default for AlignSourcesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AlignSourcesArgs {
+      job: None, // required field
+      limits: None, // required field
+    }
+  }
+}
+
+pub struct AlignSourcesBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AlignSourcesBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_job(&mut self, job: &JobId) {
+    self.fbb_.push_slot_always::<&JobId>(AlignSources::VT_JOB, job);
+  }
+  #[inline]
+  pub fn add_limits(&mut self, limits: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , SourceLimit>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AlignSources::VT_LIMITS, limits);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AlignSourcesBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AlignSourcesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AlignSources<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, AlignSources::VT_JOB,"job");
+    self.fbb_.required(o, AlignSources::VT_LIMITS,"limits");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AlignSources<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AlignSources");
+      ds.field("job", &self.job());
+      ds.field("limits", &self.limits());
+      ds.finish()
+  }
+}
 pub enum HeartbeatAckOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -5743,6 +6402,20 @@ impl<'a> JobManagerMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn payload_as_align_sources(&self) -> Option<AlignSources<'a>> {
+    if self.payload_type() == JobManagerPayload::AlignSources {
+      let u = self.payload();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { AlignSources::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for JobManagerMessage<'_> {
@@ -5758,6 +6431,7 @@ impl ::flatbuffers::Verifiable for JobManagerMessage<'_> {
           JobManagerPayload::DeploySubtasks => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DeploySubtasks>>("JobManagerPayload::DeploySubtasks", pos),
           JobManagerPayload::CancelSubtasks => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CancelSubtasks>>("JobManagerPayload::CancelSubtasks", pos),
           JobManagerPayload::HeartbeatAck => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<HeartbeatAck>>("JobManagerPayload::HeartbeatAck", pos),
+          JobManagerPayload::AlignSources => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AlignSources>>("JobManagerPayload::AlignSources", pos),
           _ => Ok(()),
         }
      })?
@@ -5843,6 +6517,13 @@ impl ::core::fmt::Debug for JobManagerMessage<'_> {
         },
         JobManagerPayload::HeartbeatAck => {
           if let Some(x) = self.payload_as_heartbeat_ack() {
+            ds.field("payload", &x)
+          } else {
+            ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        JobManagerPayload::AlignSources => {
+          if let Some(x) = self.payload_as_align_sources() {
             ds.field("payload", &x)
           } else {
             ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")

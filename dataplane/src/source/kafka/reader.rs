@@ -41,6 +41,7 @@ pub(crate) trait RecordOutput {
     fn count_bad_record(&mut self);
     fn finish_split(&mut self, split: usize);
     fn is_blocked(&self) -> bool;
+    fn may_read(&self, split: usize) -> bool;
     fn now_ns(&self) -> u64;
     fn wall_ns(&self) -> u64;
 }
@@ -65,6 +66,9 @@ impl RecordOutput for SourceOutput<'_> {
     #[inline]
     fn is_blocked(&self) -> bool {
         SourceOutput::is_blocked(self)
+    }
+    fn may_read(&self, split: usize) -> bool {
+        SourceOutput::may_read(self, split)
     }
     fn now_ns(&self) -> u64 {
         SourceOutput::now_ns(self)
@@ -152,7 +156,7 @@ impl KafkaReader {
         let mut empty_in_a_row = 0;
         while empty_in_a_row < self.fetching.lanes.len() && self.open_splits > 0 {
             empty_in_a_row += 1;
-            if !self.splits[self.turn].is_over() {
+            if !self.splits[self.turn].is_over() && output.may_read(self.turn) {
                 let Lane { batch, queue } = &mut self.fetching.lanes[self.turn];
                 if batch.is_empty() {
                     queue.drain(batch);
@@ -364,6 +368,9 @@ mod tests {
         }
         fn is_blocked(&self) -> bool {
             false
+        }
+        fn may_read(&self, _: usize) -> bool {
+            true
         }
         fn now_ns(&self) -> u64 {
             0
