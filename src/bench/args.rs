@@ -10,6 +10,7 @@ use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::CpuList;
 
 use crate::cli::args::{OutputFormat, ReceiveMode, parse_bytes, parse_spin};
+use crate::cli::memory::StateArgs;
 use crate::duration;
 use crate::jobs::nexmark::Query;
 
@@ -188,6 +189,9 @@ pub struct NexmarkBenchArgs {
     /// TaskManager processes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub task_managers: u32,
+    /// Where their state is.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `ringflow bench throughput`.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use clap::ValueEnum;
 use ringflow_dataplane::runtime::clock::Clock;
 use ringflow_dataplane::runtime::core::SpinPolicy;
 use ringflow_dataplane::runtime::placement::CpuList;
@@ -21,6 +22,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use super::cpus::{Cpus, Stop, confine};
 use crate::cli::args::ReceiveMode;
 use crate::cli::client::RestClient;
+use crate::cli::memory::StateArgs;
 
 /// How long a process may take to say that it is ready, and TaskManagers to register.
 const START_NS: u64 = 30_000_000_000;
@@ -46,6 +48,8 @@ pub struct ClusterLayout {
     pub receive: ReceiveMode,
     /// They send to other hosts without copying.
     pub zero_copy_send: bool,
+    /// Where they keep state; with a directory, each in one of its own below it.
+    pub state: StateArgs,
 }
 
 impl ClusterLayout {
@@ -68,6 +72,16 @@ impl ClusterLayout {
         put("--receive", receive_text(self.receive).to_owned());
         if let Some(bytes) = self.network_memory_bytes {
             put("--network-memory", bytes.to_string());
+        }
+        if let Some(backend) = self.state.state_backend.to_possible_value() {
+            put("--state-backend", backend.get_name().to_owned());
+        }
+        if let Some(bytes) = self.state.memory {
+            put("--memory", bytes.to_string());
+        }
+        if let Some(directory) = &self.state.state_dir {
+            let own = directory.join(format!("bench-{}", index + 1));
+            put("--state-dir", own.display().to_string());
         }
         if housekeeping.iter().all(|cpu| !data.contains(cpu)) {
             put(
@@ -356,6 +370,7 @@ mod tests {
 
     use super::*;
     use crate::cli::args::TaskManagerArgs;
+    use crate::cli::memory::StateBackend;
 
     #[derive(Debug, Parser)]
     struct CommandLine {
@@ -372,6 +387,11 @@ mod tests {
             network_memory_bytes: Some(32 << 20),
             receive: ReceiveMode::Single,
             zero_copy_send: true,
+            state: StateArgs {
+                state_backend: StateBackend::Disk,
+                state_dir: Some("/tmp/state".into()),
+                memory: Some(512 << 20),
+            },
         };
         // The subcommand's name stands where a program's would.
         let parse = |layout: &ClusterLayout| {
@@ -391,6 +411,10 @@ mod tests {
             (cores.receive, cores.zero_copy_send),
             (ReceiveMode::Single, true)
         );
+        let state = cores.state.clone();
+        assert_eq!(state.state_backend, StateBackend::Disk);
+        assert_eq!(state.state_dir, Some("/tmp/state/bench-2".into()));
+        assert_eq!(state.memory, Some(512 << 20));
         layout.receive = ReceiveMode::Auto;
         layout.zero_copy_send = false;
         let cores = parse(&layout).cores;

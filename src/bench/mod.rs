@@ -30,6 +30,7 @@ pub mod report;
 pub mod result_file;
 pub mod throughput;
 
+use crate::cli::memory::StateArgs;
 use args::{Bench, BenchArgs, CommonArgs};
 use cluster::{ClusterLayout, receive_text, spin_text};
 use cpus::{Cpus, Sides, Stop, confine};
@@ -124,6 +125,7 @@ impl<'a> Session<'a> {
             network_memory_bytes: self.common.network_memory,
             receive: self.common.receive,
             zero_copy_send: self.common.zero_copy_send,
+            state: StateArgs::default(),
         }
     }
 

@@ -62,7 +62,10 @@ pub fn run(args: &NexmarkBenchArgs) -> crate::Result<()> {
     );
     let session = Session::open(&args.common, Sides::Many(slots as usize))?;
     let bench = NexmarkBench {
-        layout: layout(&session, slots, args.task_managers),
+        layout: ClusterLayout {
+            state: args.state.clone(),
+            ..layout(&session, slots, args.task_managers)
+        },
         session,
         args,
         slots,
@@ -136,6 +139,8 @@ impl NexmarkBench<'_> {
             "warm_up_seconds": self.args.warm_up.as_secs_f64(),
             "slots": self.slots,
             "task_managers": self.args.task_managers,
+            "state_backend": self.args.state.state_backend.to_possible_value().map(|name| name.get_name().to_owned()),
+            "memory_bytes": self.args.state.memory,
         }))
     }
 
