@@ -403,7 +403,8 @@ fn late_consumer(
         }
         receivers.len() == CHANNELS as usize && !receivers[0].0.is_empty()
     });
-    go.recv().expect("the producer says so");
+    // It takes in what there is room for, so that the producer's part gets through whatever its socket holds, and gives no credit.
+    until(&mut [&mut into], |_| go.try_recv().is_ok());
     let mut ends = 0;
     until(&mut [&mut into], |networks| {
         for (receiver, read) in &mut receivers {
