@@ -36,4 +36,7 @@ pub use ringflow_dataplane::state::handles::{
     MapState, MapStateDescriptor, ReducingState, ReducingStateDescriptor, StateTtlConfig,
     StateVisibility, UpdateType, ValueState, ValueStateDescriptor,
 };
+pub use ringflow_dataplane::state::operator_state::{
+    OperatorListState, OperatorLists, OperatorStateStore,
+};
 pub use ringflow_dataplane::state::value::{PlainValue, RecordOf, StateValue, Stored};

@@ -124,6 +124,10 @@ pub const PEER_SILENCE_MS_MIN: u32 = 8_000;
 /// Rows that a subtask keeps in a TopRows accumulator.
 pub const ACCUMULATOR_ROWS_MAX: u32 = 1000;
 
+/// Bytes of items in the operator state of one operator in one subtask: it is in memory, and so is a snapshot of it while it is
+/// taken. The layout of a snapshot would take 4 GiB.
+pub const OPERATOR_STATE_BYTES_MAX: usize = 256 << 20;
+
 /// Size that tables of a state's LSM tree are merged to.
 pub const STATE_TABLE_BYTES: u64 = 16 << 20;
 

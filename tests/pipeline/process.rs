@@ -153,7 +153,7 @@ impl ProcessFunction<Number, Number> for Split {
     fn process_element(
         &mut self,
         number: Row<'_, Number>,
-        context: &mut ProcessContext,
+        context: &mut ProcessContext<'_>,
         out: &mut Collector<'_, Number>,
     ) -> OperatorResult<()> {
         assert_eq!(context.timestamp(), number.timestamp());

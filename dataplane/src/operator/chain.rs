@@ -16,6 +16,8 @@ use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::operator::{Operator, Progress};
 use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::OpenContext;
+#[cfg(test)]
+use crate::state::operator_state::OperatorStateStore;
 
 /// What passes through a chain in order with records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -559,6 +561,15 @@ impl Chain {
             })
             .expect("the visit above cannot fail");
         accumulators
+    }
+
+    /// The operator state of the head, for tests.
+    #[cfg(test)]
+    pub(crate) fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
+        match &mut self.head {
+            Output::Chained(node) => node.operator.operator_state(),
+            _ => None,
+        }
     }
 
     /// What an [`Output::Capture`] at the end of a straight chain has seen, for tests.

@@ -14,6 +14,7 @@ use crate::metrics::Accumulator;
 use crate::operator::chain::Output;
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::{OpenContext, PrepareContext};
+use crate::state::operator_state::OperatorStateStore;
 
 pub mod chain;
 pub mod changelog;
@@ -30,7 +31,7 @@ pub mod reduce;
 pub mod side_output;
 pub mod stateless;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod top_n;
 pub mod window;
 
@@ -194,6 +195,11 @@ pub trait Operator: Send {
     /// only of operators that want polls, because only a poll can end it.
     fn is_blocked(&self) -> bool {
         false
+    }
+
+    /// Its operator state, where it keeps some: a checkpoint takes a snapshot of it, and a restore fills it before `open`.
+    fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
+        None
     }
 
     /// Bytes of memory of its state: keyed state, windows, timers; 0 for operators without. Asked when counters are reported, not

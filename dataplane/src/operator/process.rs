@@ -6,7 +6,6 @@
 //! timer's key. Event-time timers fire in order, before the watermark that made them due goes on.
 //! Left out: processing-time timers that are open when the input ends: they do not fire, as in Flink.
 
-use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::{Error, Result};
@@ -24,14 +23,18 @@ use crate::state::handles::{
     MapState, MapStateDescriptor, ReducingState, ReducingStateDescriptor, StateAggregate,
     ValueState, ValueStateDescriptor,
 };
+use crate::state::operator_state::{OperatorLists, OperatorStateStore};
 use crate::state::timers::{DueTimer, TimeDomain, TimerService};
 use crate::state::value::{PlainValue, StateValue, decode_whole};
+
+pub use crate::state::operator_state::{BroadcastAccess, BroadcastState, BroadcastView};
 
 /// What a function learns and registers when it opens.
 #[derive(Debug)]
 pub struct RuntimeContext<'a> {
-    backend: &'a mut KeyedStateBackend,
-    broadcast: Option<&'a mut KeyedStateBackend>,
+    /// Of functions on keyed streams.
+    backend: Option<&'a mut KeyedStateBackend>,
+    operator_state: &'a mut OperatorStateStore,
     open: &'a OpenContext,
 }
 
@@ -48,15 +51,29 @@ impl RuntimeContext<'_> {
         self.open.parallelism
     }
 
+    /// State that belongs to no key: lists that a restore deals out again, and broadcast state.
+    pub fn operator_state(&mut self) -> &mut OperatorStateStore {
+        self.operator_state
+    }
+
+    fn keyed(&mut self) -> Result<&mut KeyedStateBackend> {
+        self.backend.as_deref_mut().ok_or_else(|| {
+            Error::operator(
+                "state by key belongs to functions on a keyed stream: `stream.key_by(..).process(..)`; without a key there is \
+                 `operator_state()`",
+            )
+        })
+    }
+
     /// One value per key.
     ///
     /// # Errors
-    /// The name is taken by state of another kind or type.
+    /// The name is taken by state of another kind or type; or the function is not on a keyed stream.
     pub fn get_state<T: StateValue>(
         &mut self,
         descriptor: &ValueStateDescriptor<T>,
     ) -> Result<ValueState<T>> {
-        descriptor.register(self.backend)
+        descriptor.register(self.keyed()?)
     }
 
     /// A list per key.
@@ -67,7 +84,7 @@ impl RuntimeContext<'_> {
         &mut self,
         descriptor: &ListStateDescriptor<T>,
     ) -> Result<ListState<T>> {
-        descriptor.register(self.backend)
+        descriptor.register(self.keyed()?)
     }
 
     /// A map per key.
@@ -78,7 +95,7 @@ impl RuntimeContext<'_> {
         &mut self,
         descriptor: &MapStateDescriptor<K, V>,
     ) -> Result<MapState<K, V>> {
-        descriptor.register(self.backend)
+        descriptor.register(self.keyed()?)
     }
 
     /// One value per key, which new ones are reduced into.
@@ -89,7 +106,7 @@ impl RuntimeContext<'_> {
         &mut self,
         descriptor: &ReducingStateDescriptor<T>,
     ) -> Result<ReducingState<T>> {
-        descriptor.register(self.backend)
+        descriptor.register(self.keyed()?)
     }
 
     /// One accumulator per key.
@@ -100,7 +117,7 @@ impl RuntimeContext<'_> {
         &mut self,
         descriptor: &AggregatingStateDescriptor<A>,
     ) -> Result<AggregatingState<A::In, A::Out>> {
-        descriptor.register(self.backend)
+        descriptor.register(self.keyed()?)
     }
 
     /// State that broadcast records write and all records read: a copy in each subtask.
@@ -111,12 +128,7 @@ impl RuntimeContext<'_> {
         &mut self,
         descriptor: &MapStateDescriptor<K, V>,
     ) -> Result<BroadcastState<K, V>> {
-        let Some(backend) = &mut self.broadcast else {
-            return Err(Error::operator(
-                "broadcast state belongs to functions with a broadcast input: `keyed.connect_broadcast(stream).process(..)`",
-            ));
-        };
-        Ok(BroadcastState(descriptor.register(backend)?))
+        self.operator_state.get_broadcast_state(descriptor)
     }
 }
 
@@ -181,6 +193,7 @@ impl Timers<'_> {
 #[derive(Debug)]
 pub struct KeyedContext<'a, K> {
     access: KeyedAccess<'a>,
+    lists: &'a mut OperatorLists,
     timers: &'a mut TimerService,
     key: &'a K,
     timestamp: EventTime,
@@ -211,6 +224,11 @@ impl<'a, K> KeyedContext<'a, K> {
     /// The state of the key: what handles ask for.
     pub fn state(&mut self) -> &mut KeyedAccess<'a> {
         &mut self.access
+    }
+
+    /// The list state of the operator, whatever the key is: what its handles ask for.
+    pub fn operator_state(&mut self) -> &mut OperatorLists {
+        self.lists
     }
 
     /// The timers of the key.
@@ -313,88 +331,6 @@ pub trait KeyedCoProcessFunction<K, A: Record, B: Record, O: Record>: Send + 'st
     }
 }
 
-/// State that broadcast records write and all records read. Its map is the same in every subtask as long as functions write
-/// what follows from the broadcast record and the state alone.
-pub struct BroadcastState<K, V>(MapState<K, V>);
-
-impl<K, V> Clone for BroadcastState<K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<K, V> Copy for BroadcastState<K, V> {}
-
-/// Unregistered: using it is an error.
-impl<K, V> Default for BroadcastState<K, V> {
-    fn default() -> Self {
-        Self(MapState::default())
-    }
-}
-
-impl<K, V> fmt::Debug for BroadcastState<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BroadcastState")
-    }
-}
-
-/// The broadcast state, to be read.
-#[derive(Debug)]
-pub struct BroadcastView<'a>(KeyedAccess<'a>);
-
-/// The broadcast state, to be written.
-#[derive(Debug)]
-pub struct BroadcastAccess<'a>(BroadcastView<'a>);
-
-impl<'a> BroadcastAccess<'a> {
-    /// Reading.
-    pub fn view(&mut self) -> &mut BroadcastView<'a> {
-        &mut self.0
-    }
-}
-
-impl<K: PlainValue, V: StateValue> BroadcastState<K, V> {
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// The state cannot be read.
-    pub fn get<'v>(&self, view: &'v mut BroadcastView<'_>, key: &K) -> Result<Option<V::View<'v>>> {
-        self.0.get(&mut view.0, key)
-    }
-
-    /// Calls `visit` with each entry, in the order in which keys were first put.
-    ///
-    /// # Errors
-    /// The state cannot be read, or `visit` failed.
-    pub fn for_each(
-        &self,
-        view: &mut BroadcastView<'_>,
-        visit: impl FnMut(K, V::View<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.0.for_each(&mut view.0, visit)
-    }
-
-    /// Sets the value of a key.
-    ///
-    /// # Errors
-    /// The value is too long to be kept.
-    pub fn put(
-        &self,
-        access: &mut BroadcastAccess<'_>,
-        key: &K,
-        value: &V::Given<'_>,
-    ) -> Result<()> {
-        self.0.put(&mut access.0.0, key, value)
-    }
-
-    /// Takes a key out.
-    ///
-    /// # Errors
-    /// The state cannot be read.
-    pub fn remove(&self, access: &mut BroadcastAccess<'_>, key: &K) -> Result<()> {
-        self.0.remove(&mut access.0.0, key)
-    }
-}
-
 /// A function on a keyed stream and a broadcast one: the pattern of rules that reach every subtask.
 ///
 /// Source: Flink `KeyedBroadcastProcessFunction`.
@@ -451,13 +387,19 @@ pub trait KeyedBroadcastProcessFunction<K, R: Record, B: Record, O: Record>:
 
 /// What a function without a key is given with each record.
 #[derive(Debug)]
-pub struct ProcessContext {
+pub struct ProcessContext<'a> {
+    lists: &'a mut OperatorLists,
     timestamp: EventTime,
     watermark: Option<EventTime>,
     clock: Clock,
 }
 
-impl ProcessContext {
+impl ProcessContext<'_> {
+    /// The list state of the operator: what its handles ask for.
+    pub fn operator_state(&mut self) -> &mut OperatorLists {
+        self.lists
+    }
+
     /// Event time of the record.
     #[must_use]
     pub fn timestamp(&self) -> EventTime {
@@ -481,6 +423,15 @@ impl ProcessContext {
 ///
 /// Source: Flink `ProcessFunction`.
 pub trait ProcessFunction<R: Record, O: Record>: Send + 'static {
+    /// First call: registers operator state.
+    ///
+    /// # Errors
+    /// The function cannot start: the subtask fails.
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// One record.
     ///
     /// # Errors
@@ -488,7 +439,7 @@ pub trait ProcessFunction<R: Record, O: Record>: Send + 'static {
     fn process_element(
         &mut self,
         row: Row<'_, R>,
-        context: &mut ProcessContext,
+        context: &mut ProcessContext<'_>,
         out: &mut Collector<'_, O>,
     ) -> Result<()>;
 }
@@ -500,6 +451,7 @@ pub trait ProcessFunction<R: Record, O: Record>: Send + 'static {
 )]
 pub struct Process<R, O, P> {
     function: P,
+    operator_state: OperatorStateStore,
     scratch: Scratch,
     watermark: Option<EventTime>,
     clock: Clock,
@@ -512,6 +464,7 @@ impl<R, O, P> Process<R, O, P> {
     pub fn new(function: P) -> Self {
         Self {
             function,
+            operator_state: OperatorStateStore::new(),
             scratch: Scratch::default(),
             watermark: None,
             clock: Clock::system(),
@@ -523,11 +476,16 @@ impl<R, O, P> Process<R, O, P> {
 impl<R: Record, O: Record, P: ProcessFunction<R, O>> Operator for Process<R, O, P> {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.clock = *context.clock;
-        Ok(())
+        self.function.open(&mut RuntimeContext {
+            backend: None,
+            operator_state: &mut self.operator_state,
+            open: context,
+        })
     }
 
     fn on_record(&mut self, record: &RecordRef<'_>, output: &mut Output) -> Result<()> {
         let mut context = ProcessContext {
+            lists: self.operator_state.lists(),
             timestamp: record.timestamp,
             watermark: self.watermark,
             clock: self.clock,
@@ -549,20 +507,30 @@ impl<R: Record, O: Record, P: ProcessFunction<R, O>> Operator for Process<R, O, 
         self.watermark = self.watermark.max(Some(watermark));
         Ok(Progress::Done)
     }
+
+    fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
+        Some(&mut self.operator_state)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.operator_state.bytes()
+    }
 }
 
 /// What the keyed functions have in common: opening, records by input, timers.
 trait Body<K>: Send {
-    fn open(&mut self, keyed: &mut Keyed, context: &OpenContext) -> Result<()>;
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> Result<()>;
 
     /// Reads the key of a record of `input`.
     fn key(&self, input: u8, record: &RecordRef<'_>) -> Option<K>;
 
+    /// `broadcast` is there where the operator has a broadcast input.
     fn on_record(
         &mut self,
         input: u8,
         record: &RecordRef<'_>,
         context: Option<&mut KeyedContext<'_, K>>,
+        broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()>;
 
@@ -570,13 +538,9 @@ trait Body<K>: Send {
         &mut self,
         timestamp: i64,
         context: &mut KeyedContext<'_, K>,
+        broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()>;
-
-    /// Bytes of what it keeps beside keyed state.
-    fn state_bytes(&self) -> usize {
-        0
-    }
 }
 
 /// Where a function's records go, and the time and origin they take.
@@ -603,6 +567,7 @@ pub struct KeyedProcess<K, B> {
     body: B,
     /// Empty until `open`.
     keyed: Option<Keyed>,
+    operator_state: OperatorStateStore,
     firing: Firing,
     scratch: Scratch,
     watermark: Option<EventTime>,
@@ -611,10 +576,11 @@ pub struct KeyedProcess<K, B> {
 }
 
 impl<K, B> KeyedProcess<K, B> {
-    fn around(body: B, inputs: u8) -> Self {
+    fn around(body: B, inputs: u8, operator_state: OperatorStateStore) -> Self {
         Self {
             body,
             keyed: None,
+            operator_state,
             firing: Firing::default(),
             scratch: Scratch::default(),
             watermark: None,
@@ -633,13 +599,15 @@ impl<K: PlainValue, B: Body<K>> KeyedProcess<K, B> {
             scratch: &mut self.scratch,
             record: *record,
         };
+        let (lists, broadcast) = self.operator_state.parts();
         let Some(key) = self.body.key(input, record) else {
-            return self.body.on_record(input, record, None, emit);
+            return self.body.on_record(input, record, None, broadcast, emit);
         };
         let clock = keyed.clock();
         let (access, timers) = keyed.of(record.key_hash, &key);
         let mut context = KeyedContext {
             access,
+            lists,
             timers,
             key: &key,
             timestamp: record.timestamp,
@@ -647,13 +615,15 @@ impl<K: PlainValue, B: Body<K>> KeyedProcess<K, B> {
             watermark: self.watermark,
             clock,
         };
-        self.body.on_record(input, record, Some(&mut context), emit)
+        self.body
+            .on_record(input, record, Some(&mut context), broadcast, emit)
     }
 
     fn fire(&mut self, output: &mut Output) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
         let Self {
             body,
+            operator_state,
             firing,
             scratch,
             watermark,
@@ -667,8 +637,10 @@ impl<K: PlainValue, B: Body<K>> KeyedProcess<K, B> {
             let key = decode_whole::<K>(&due.key)?;
             let clock = keyed.clock();
             let (access, timers) = keyed.of_timer(due);
+            let (lists, broadcast) = operator_state.parts();
             let mut context = KeyedContext {
                 access,
+                lists,
                 timers,
                 key: &key,
                 timestamp: EventTime(due.timestamp),
@@ -691,7 +663,7 @@ impl<K: PlainValue, B: Body<K>> KeyedProcess<K, B> {
                     origin_ns,
                 },
             };
-            body.on_timer(due.timestamp, &mut context, emit)
+            body.on_timer(due.timestamp, &mut context, broadcast, emit)
         };
         firing.go_on(keyed, output, fire)
     }
@@ -706,7 +678,11 @@ fn not_open() -> Error {
 impl<K: PlainValue, B: Body<K>> Operator for KeyedProcess<K, B> {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         let mut keyed = Keyed::open(context)?;
-        self.body.open(&mut keyed, context)?;
+        self.body.open(&mut RuntimeContext {
+            backend: Some(&mut keyed.backend),
+            operator_state: &mut self.operator_state,
+            open: context,
+        })?;
         keyed.registered();
         self.keyed = Some(keyed);
         Ok(())
@@ -771,7 +747,11 @@ impl<K: PlainValue, B: Body<K>> Operator for KeyedProcess<K, B> {
     }
 
     fn state_bytes(&self) -> usize {
-        self.keyed.as_ref().map_or(0, Keyed::bytes) + self.body.state_bytes()
+        self.keyed.as_ref().map_or(0, Keyed::bytes) + self.operator_state.bytes()
+    }
+
+    fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
+        Some(&mut self.operator_state)
     }
 }
 
@@ -797,7 +777,7 @@ impl<K, R, O, KF, P> KeyedProcess<K, OneInput<K, R, O, KF, P>> {
             function,
             types: PhantomData,
         };
-        Self::around(body, 1)
+        Self::around(body, 1, OperatorStateStore::new())
     }
 }
 
@@ -808,12 +788,8 @@ where
     KF: for<'a> Fn(Row<'a, R>) -> K + Send,
     P: KeyedProcessFunction<K, R, O>,
 {
-    fn open(&mut self, keyed: &mut Keyed, context: &OpenContext) -> Result<()> {
-        self.function.open(&mut RuntimeContext {
-            backend: &mut keyed.backend,
-            broadcast: None,
-            open: context,
-        })
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> Result<()> {
+        self.function.open(context)
     }
 
     fn key(&self, _input: u8, record: &RecordRef<'_>) -> Option<K> {
@@ -826,6 +802,7 @@ where
         _input: u8,
         record: &RecordRef<'_>,
         context: Option<&mut KeyedContext<'_, K>>,
+        _broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         let context = context.ok_or_else(not_open)?;
@@ -838,6 +815,7 @@ where
         &mut self,
         timestamp: i64,
         context: &mut KeyedContext<'_, K>,
+        _broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         emit.run(|out| self.function.on_timer(timestamp, context, out))
@@ -864,7 +842,7 @@ impl<K, A, B, O, KA, KB, P> KeyedProcess<K, TwoInputs<K, A, B, O, KA, KB, P>> {
             function,
             types: PhantomData,
         };
-        Self::around(body, 2)
+        Self::around(body, 2, OperatorStateStore::new())
     }
 }
 
@@ -877,12 +855,8 @@ where
     KB: for<'a> Fn(Row<'a, B>) -> K + Send,
     P: KeyedCoProcessFunction<K, A, B, O>,
 {
-    fn open(&mut self, keyed: &mut Keyed, context: &OpenContext) -> Result<()> {
-        self.function.open(&mut RuntimeContext {
-            backend: &mut keyed.backend,
-            broadcast: None,
-            open: context,
-        })
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> Result<()> {
+        self.function.open(context)
     }
 
     fn key(&self, input: u8, record: &RecordRef<'_>) -> Option<K> {
@@ -900,6 +874,7 @@ where
         input: u8,
         record: &RecordRef<'_>,
         context: Option<&mut KeyedContext<'_, K>>,
+        _broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         let (context, function) = (context.ok_or_else(not_open)?, &mut self.function);
@@ -918,13 +893,14 @@ where
         &mut self,
         timestamp: i64,
         context: &mut KeyedContext<'_, K>,
+        _broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         emit.run(|out| self.function.on_timer(timestamp, context, out))
     }
 }
 
-/// A [`KeyedBroadcastProcessFunction`], its key selector and its broadcast state.
+/// A [`KeyedBroadcastProcessFunction`] and its key selector.
 #[allow(
     missing_debug_implementations,
     reason = "holds a function of the user's"
@@ -932,7 +908,6 @@ where
 pub struct WithBroadcast<K, R, B, O, KF, P> {
     key: KF,
     function: P,
-    broadcast: KeyedStateBackend,
     types: Types<K, R, B, O>,
 }
 
@@ -943,20 +918,11 @@ impl<K, R, B, O, KF, P> KeyedProcess<K, WithBroadcast<K, R, B, O, KF, P>> {
         let body = WithBroadcast {
             key,
             function,
-            // Broadcast state has no keys: one key group, of which everything is in one place, in memory as in Flink.
-            broadcast: KeyedStateBackend::new(0, 1, 1),
             types: PhantomData,
         };
-        Self::around(body, 2)
+        Self::around(body, 2, OperatorStateStore::with_broadcast())
     }
 }
-
-/// Where broadcast state is in its backend.
-const EVERYWHERE: At<'static> = At {
-    key_hash: 0,
-    key: &[],
-    namespace: &[],
-};
 
 impl<K, R, B, O, KF, P> Body<K> for WithBroadcast<K, R, B, O, KF, P>
 where
@@ -966,12 +932,8 @@ where
     KF: for<'a> Fn(Row<'a, R>) -> K + Send,
     P: KeyedBroadcastProcessFunction<K, R, B, O>,
 {
-    fn open(&mut self, keyed: &mut Keyed, context: &OpenContext) -> Result<()> {
-        self.function.open(&mut RuntimeContext {
-            backend: &mut keyed.backend,
-            broadcast: Some(&mut self.broadcast),
-            open: context,
-        })
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> Result<()> {
+        self.function.open(context)
     }
 
     fn key(&self, input: u8, record: &RecordRef<'_>) -> Option<K> {
@@ -984,18 +946,18 @@ where
         _input: u8,
         record: &RecordRef<'_>,
         context: Option<&mut KeyedContext<'_, K>>,
+        broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         let function = &mut self.function;
-        let mut broadcast = BroadcastView(KeyedAccess::new(&mut self.broadcast, EVERYWHERE, 0));
+        let mut broadcast = broadcast.ok_or_else(not_open)?;
         match context {
             Some(context) => {
                 // SAFETY: as above: only records of input 0 have a key.
                 let row = unsafe { Row::<R>::read(record) };
-                emit.run(|out| function.process_element(row, &mut broadcast, context, out))
+                emit.run(|out| function.process_element(row, broadcast.view(), context, out))
             }
             None => {
-                let mut broadcast = BroadcastAccess(broadcast);
                 // SAFETY: as above, and edges to input 1 carry `B`.
                 let row = unsafe { Row::<B>::read(record) };
                 emit.run(|out| function.process_broadcast_element(row, &mut broadcast, out))
@@ -1007,14 +969,11 @@ where
         &mut self,
         timestamp: i64,
         context: &mut KeyedContext<'_, K>,
+        broadcast: Option<BroadcastAccess<'_>>,
         emit: Emit<'_>,
     ) -> Result<()> {
         let function = &mut self.function;
-        let mut broadcast = BroadcastView(KeyedAccess::new(&mut self.broadcast, EVERYWHERE, 0));
-        emit.run(|out| function.on_timer(timestamp, &mut broadcast, context, out))
-    }
-
-    fn state_bytes(&self) -> usize {
-        self.broadcast.bytes()
+        let mut broadcast = broadcast.ok_or_else(not_open)?;
+        emit.run(|out| function.on_timer(timestamp, broadcast.view(), context, out))
     }
 }

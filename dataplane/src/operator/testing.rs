@@ -11,6 +11,7 @@ use crate::metrics::SubtaskMetrics;
 use crate::operator::chain::{Captured, Chain, ChainNode, Output, Signal, test_context};
 use crate::operator::{Operator, Progress};
 use crate::record::{EventTime, Record, RecordRef, RowKind, StructRecord};
+use crate::state::operator_state::OperatorStateStore;
 
 /// A key and two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,11 @@ impl Tested {
         let context = test_context(Rc::clone(&metrics));
         chain.open(&context).expect("opens");
         Self { chain, metrics }
+    }
+
+    /// The operator's state that belongs to no key.
+    pub(crate) fn operator_state(&mut self) -> &mut OperatorStateStore {
+        self.chain.operator_state().expect("it keeps some")
     }
 
     /// One record of `input`.

@@ -16,6 +16,7 @@ use crate::operator::chain::Chain;
 use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::PrepareContext;
 use crate::source::watermark::SplitWatermarks;
+use crate::state::operator_state::OperatorStateStore;
 
 pub mod alignment;
 pub mod kafka;
@@ -69,6 +70,12 @@ pub trait SourceReader: Send {
     /// The source or an operator behind it failed: the subtask fails.
     fn poll(&mut self, records_max: usize, output: &mut SourceOutput<'_>)
     -> Result<SourceProgress>;
+
+    /// Its operator state, where it keeps its positions in some: a checkpoint takes a snapshot of it, and a restore fills it before
+    /// [`SourceReader::open`].
+    fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
+        None
+    }
 
     /// Records known to wait outside (Kafka's lag), when the reader knows it.
     fn pending_records(&self) -> Option<u64> {

@@ -263,6 +263,23 @@ descriptor! {
     MapStateDescriptor<K, V>
 }
 
+/// What operator state asks of a descriptor.
+macro_rules! descriptor_tells {
+    ($name:ident<$($type:ident),+>) => {
+        impl<$($type),+> $name<$($type),+> {
+            pub(crate) fn name(&self) -> &str {
+                &self.name
+            }
+
+            pub(crate) fn expires(&self) -> bool {
+                self.ttl.is_some()
+            }
+        }
+    };
+}
+descriptor_tells!(ListStateDescriptor<T>);
+descriptor_tells!(MapStateDescriptor<K, V>);
+
 /// Copies a handle, whatever its types are.
 macro_rules! handle_is_copy {
     ($name:ident<$($type:ident),+>) => {
