@@ -13,7 +13,7 @@ use crate::event::ConnectionId;
 use crate::graph::StreamGraph;
 use crate::graph::stream_graph::{Partitioner, SourceSplit};
 use crate::submit::Rejected;
-use crate::supervise::{JobStatus, SubtaskStatus};
+use crate::supervise::{JobStatus, StopMode, SubtaskStatus};
 
 /// Something to do.
 #[derive(Debug, Clone)]
@@ -45,6 +45,13 @@ pub enum Command {
         job: JobId,
         /// What became of it.
         answer: CancelAnswer,
+    },
+    /// Answer who asked to stop.
+    StopAnswered {
+        /// This job.
+        job: JobId,
+        /// What became of it.
+        answer: StopAnswer,
     },
     /// Tell: a job went on.
     JobStatusChanged {
@@ -88,6 +95,19 @@ pub enum CancelAnswer {
     Unknown,
 }
 
+/// What became of a request to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAnswer {
+    /// Its sources end, or are on their way to it already, in the mode that was asked for.
+    Accepted,
+    /// It is being stopped already, in this other mode.
+    OtherMode(StopMode),
+    /// Only a running job can be stopped: one that waits for slots, ends or has ended cannot.
+    NotRunning(JobStatus),
+    /// There is no such job.
+    Unknown,
+}
+
 /// What the JobManager says.
 #[derive(Debug, Clone)]
 pub enum ToTaskManager {
@@ -117,6 +137,13 @@ pub enum ToTaskManager {
         job: JobId,
         /// By vertex, in milliseconds since the epoch.
         limits: Vec<(u32, i64)>,
+    },
+    /// Have these sources, which run, end in good order.
+    StopSubtasks {
+        /// Which.
+        attempts: Vec<ExecutionAttemptId>,
+        /// With the end of event time or without.
+        mode: StopMode,
     },
     /// The JobManager is there.
     HeartbeatAck {
@@ -159,6 +186,8 @@ pub struct SubtaskDescriptor {
     pub outputs: Vec<ResultPartition>,
     /// Splits it reads, when it is a source.
     pub splits: Vec<SourceSplit>,
+    /// It had finished in the checkpoint that the job is restored from: it only passes the end on.
+    pub finished_before: bool,
 }
 
 /// All channels that reach a subtask over one edge, in order of producers.

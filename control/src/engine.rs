@@ -90,6 +90,7 @@ impl Engine {
         match event {
             Event::SubmitJob { job, graph } => self.on_submit(now, job, graph, &mut effects),
             Event::CancelJob { job } => self.on_cancel(now, job, &mut effects),
+            Event::StopJob { job, mode } => self.on_stop(now, job, mode, &mut effects),
             Event::TaskManager {
                 connection,
                 message,
@@ -170,6 +171,15 @@ impl Engine {
         for (connection, attempts) in std::mem::take(&mut effects.cancel) {
             if self.cluster.get(connection).is_some() {
                 let message = ToTaskManager::CancelSubtasks(attempts);
+                effects.commands.push(Command::Send {
+                    connection,
+                    message,
+                });
+            }
+        }
+        for ((connection, mode), attempts) in std::mem::take(&mut effects.stop) {
+            if self.cluster.get(connection).is_some() {
+                let message = ToTaskManager::StopSubtasks { attempts, mode };
                 effects.commands.push(Command::Send {
                     connection,
                     message,

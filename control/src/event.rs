@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 
 use crate::graph::StreamGraph;
+use crate::supervise::StopMode;
 
 /// One connection of a TaskManager. A TaskManager that comes back has a new one, so this also names its incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,13 @@ pub enum Event {
     CancelJob {
         /// Which.
         job: JobId,
+    },
+    /// A client stops a job in good order. Answered by [`crate::command::Command::StopAnswered`].
+    StopJob {
+        /// Which.
+        job: JobId,
+        /// With the end of event time or without.
+        mode: StopMode,
     },
     /// A TaskManager said something.
     TaskManager {

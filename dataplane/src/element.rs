@@ -3,6 +3,8 @@
 //! Owns: [`Watermark`], [`Control`], [`Element`]. Invariant: on one channel watermarks `At` only grow, and nothing follows
 //! [`Control::EndOfInput`]. Left out: their layout in a buffer ([`crate::batch`]).
 
+pub use ringflow_schemas::stop_mode::StopMode;
+
 use crate::record::{EventTime, RecordRef};
 
 /// How far event time has come on a channel.
@@ -24,8 +26,8 @@ pub enum Control {
         /// As in [`RecordRef::origin_ns`].
         origin_ns: u64,
     },
-    /// The producer has finished.
-    EndOfInput,
+    /// The producer has finished: with its stream complete, behind a watermark [`EventTime::MAX`], or cut off.
+    EndOfInput(StopMode),
 }
 
 /// One element of a buffer.

@@ -1,8 +1,8 @@
 //! Messages, identifiers, key groups and the arithmetic of buffers: all that ringflow's two planes know of each other.
 //!
 //! Owns: the generated code of `schemas/fbs` (committed; `scripts/gen_schemas.sh --check` proves it fresh), the
-//! identifiers made of it, Flink's key-group arithmetic, what exchange buffers a channel needs ([`network`]), and the gRPC
-//! service between JobManager and TaskManagers.
+//! identifiers made of it, Flink's key-group arithmetic, what exchange buffers a channel needs ([`network`]), how streams
+//! end ([`stop_mode`]), and the gRPC service between JobManager and TaskManagers.
 //! Invariant: nothing here decides anything; a message read through [`rpc::Message`] has passed the FlatBuffers verifier.
 //! Left out: sockets, clocks, state. Those belong to the planes.
 
@@ -12,6 +12,7 @@ pub mod id;
 pub mod key_group;
 pub mod network;
 pub mod rpc;
+pub mod stop_mode;
 
 /// Version of the frames between data cores; both sides must agree.
 pub const PROTOCOL_VERSION: u8 = 1;

@@ -99,6 +99,8 @@ impl Wiring<'_> {
                 .map(|edge| self.output(edge))
                 .collect(),
             splits,
+            // Jobs start anew; there is nothing to restore from yet.
+            finished_before: false,
         }
     }
 

@@ -1,18 +1,18 @@
-//! What clients ask of the engine: submit, cancel.
+//! What clients ask of the engine: submit, cancel, stop.
 
 use std::sync::Arc;
 
 use ringflow_schemas::id::JobId;
 
 use super::{Engine, Waiting, plural};
-use crate::command::{CancelAnswer, Command};
+use crate::command::{CancelAnswer, Command, StopAnswer};
 use crate::graph::StreamGraph;
 use crate::limits;
 use crate::schedule::Fit;
 use crate::submit::{self, Plan, Rejected};
-use crate::supervise::JobStatus;
 use crate::supervise::effects::Effects;
 use crate::supervise::job::Job;
+use crate::supervise::{JobStatus, StopMode};
 use crate::time::Timestamp;
 
 impl Engine {
@@ -132,5 +132,21 @@ impl Engine {
         effects
             .commands
             .push(Command::CancelAnswered { job: id, answer });
+    }
+
+    pub(super) fn on_stop(
+        &mut self,
+        now: Timestamp,
+        id: JobId,
+        mode: StopMode,
+        effects: &mut Effects,
+    ) {
+        let answer = match self.jobs.get_mut(&id) {
+            None => StopAnswer::Unknown,
+            Some(job) => job.stop(now, mode, effects),
+        };
+        effects
+            .commands
+            .push(Command::StopAnswered { job: id, answer });
     }
 }

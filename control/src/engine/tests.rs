@@ -19,6 +19,7 @@ use crate::graph::testing::{graph, splits};
 use crate::submit::Rejected;
 
 mod buffers;
+mod stop;
 
 struct Cluster {
     engine: Engine,

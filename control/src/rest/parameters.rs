@@ -1,8 +1,10 @@
-//! What stands in query strings and paths of metrics.
+//! What stands in query strings and paths of metrics, and in the body of a stop.
 //!
 //! Invariant: what is read is bounded, whoever wrote it.
 
 use std::ops::RangeInclusive;
+
+use serde_json::Value;
 
 use super::answer::Refusal;
 use super::view::metrics::Aggregation;
@@ -60,6 +62,44 @@ pub(super) fn aggregations(named: Option<Vec<String>>) -> Result<Vec<Aggregation
     named.iter().map(one).collect()
 }
 
+/// Whether a stop shall drain, from its body as Flink has it: `drain` may be left out, as may the whole body. What only a savepoint
+/// has a use for is refused rather than ignored.
+pub(super) fn drain(body: &[u8]) -> Result<bool, Refusal> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(false);
+    }
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("body is no JSON: {error}")))?;
+    let Value::Object(fields) = body else {
+        return Err(Refusal::bad_request(
+            "body must be an object such as {\"drain\": true}",
+        ));
+    };
+    let mut drain = false;
+    for (name, value) in &fields {
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("drain", Value::Bool(given)) => drain = *given,
+            ("drain", other) => {
+                return Err(Refusal::bad_request(format!(
+                    "drain must be true or false, not {other}"
+                )));
+            }
+            ("targetDirectory" | "formatType" | "triggerId", _) => {
+                return Err(Refusal::bad_request(format!(
+                    "{name} is for a savepoint, and ringflow takes none yet: leave it out to stop the job without one"
+                )));
+            }
+            (other, _) => {
+                return Err(Refusal::bad_request(format!(
+                    "unknown field `{other}`: only `drain` is known"
+                )));
+            }
+        }
+    }
+    Ok(drain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +120,31 @@ mod tests {
         assert_eq!(named("avg"), Ok(vec![Aggregation::Avg]));
         assert!(named("skew").is_err() && named("").is_err());
         assert_eq!(aggregations(None).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_stop_drains_only_when_told_to_and_takes_nothing_that_needs_a_savepoint() {
+        let read = |body: &str| drain(body.as_bytes());
+        for (body, expected) in [
+            ("", false),
+            ("{}", false),
+            ("{\"drain\": false}", false),
+            (" {\"drain\": true} ", true),
+            ("{\"drain\": null, \"targetDirectory\": null}", false),
+        ] {
+            assert_eq!(read(body), Ok(expected), "{body}");
+        }
+        for (body, expected) in [
+            ("{\"drain\": 1}", "drain must be true or false"),
+            ("{\"targetDirectory\": \"/tmp\"}", "takes none yet"),
+            ("{\"drian\": true}", "unknown field `drian`"),
+            ("true", "must be an object"),
+            ("{", "no JSON"),
+        ] {
+            let Err(Refusal::BadRequest(why)) = read(body) else {
+                panic!("{body} is accepted");
+            };
+            assert!(why[0].contains(expected), "{why:?}");
+        }
     }
 }

@@ -15,11 +15,12 @@ use serde_json::json;
 use super::answer::{Answer, Refusal};
 use super::parameters;
 use super::view;
-use crate::command::CancelAnswer;
+use crate::command::{CancelAnswer, StopAnswer};
 use crate::engine::Engine;
 use crate::limits;
 use crate::runtime::EngineHandle;
 use crate::supervise::job::Job;
+use crate::supervise::{JobStatus, StopMode};
 use crate::time::Timestamp;
 use crate::wire;
 
@@ -59,6 +60,7 @@ fn routes() -> Router<EngineHandle> {
             "/jobs/{id}",
             get(|handle: Handle, id: Id| ask_job(handle, id, view::job::details)).patch(cancel),
         )
+        .route("/jobs/{id}/stop", post(stop))
         .route(
             "/jobs/{id}/plan",
             get(|handle: Handle, id: Id| ask_job(handle, id, |job, _| view::job::plan(job))),
@@ -236,6 +238,46 @@ async fn cancel(
         CancelAnswer::AlreadyTerminal(status) => Err(Refusal::Conflict(format!(
             "job {id} cannot be cancelled: it is {} already",
             status.name()
+        ))),
+    }
+}
+
+/// `POST /jobs/:id/stop {"drain": bool}`. Flink's takes a savepoint on the way; there are none yet, so there is no operation to ask
+/// about later, and what only a savepoint has a use for is refused.
+async fn stop(
+    State(handle): Handle,
+    Path(id): Id,
+    body: Result<axum::body::Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let id = job_id(&id)?;
+    let body = body.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
+    let mode = StopMode::of(parameters::drain(&body)?);
+    let answer = handle.stop(id, mode).await;
+    match answer.map_err(|_| Refusal::ShuttingDown)? {
+        StopAnswer::Accepted => {
+            let accepted = json!({
+                "drain": mode.drains(),
+                "warnings": ["no savepoint is taken: ringflow has none yet, so the state of the job ends with it"],
+            });
+            Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+        }
+        StopAnswer::Unknown => Err(Refusal::NotFound(format!("job {id} not found"))),
+        StopAnswer::OtherMode(other) => Err(Refusal::Conflict(format!(
+            "job {id} is being stopped {} already",
+            other.phrase()
+        ))),
+        StopAnswer::NotRunning(status) if status.is_terminal() => Err(Refusal::Conflict(format!(
+            "job {id} cannot be stopped: it is {} already",
+            status.name()
+        ))),
+        StopAnswer::NotRunning(status) => Err(Refusal::Conflict(format!(
+            "job {id} cannot be stopped: it is {}, and only a running job can{}",
+            status.name(),
+            if status == JobStatus::Created {
+                "; cancel it instead"
+            } else {
+                ""
+            }
         ))),
     }
 }

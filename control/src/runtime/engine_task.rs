@@ -16,12 +16,13 @@ use tonic::Status;
 
 use super::clock::Clock;
 use super::random;
-use crate::command::{CancelAnswer, Command, ToTaskManager};
+use crate::command::{CancelAnswer, Command, StopAnswer, ToTaskManager};
 use crate::engine::Engine;
 use crate::event::{ConnectionId, Event, FromTaskManager};
 use crate::graph::StreamGraph;
 use crate::limits;
 use crate::submit::Rejected;
+use crate::supervise::StopMode;
 use crate::time::Timestamp;
 use crate::wire;
 
@@ -57,6 +58,11 @@ pub(crate) enum Request {
     Cancel {
         job: JobId,
         reply: oneshot::Sender<CancelAnswer>,
+    },
+    Stop {
+        job: JobId,
+        mode: StopMode,
+        reply: oneshot::Sender<StopAnswer>,
     },
     Query(QueryFn),
 }
@@ -123,6 +129,12 @@ impl EngineHandle {
         answer.await.map_err(|_| Gone)
     }
 
+    pub(crate) async fn stop(&self, job: JobId, mode: StopMode) -> Result<StopAnswer, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Stop { job, mode, reply }).await?;
+        answer.await.map_err(|_| Gone)
+    }
+
     /// Runs `view` on the engine's state.
     pub(crate) async fn query<T: Send + 'static>(
         &self,
@@ -152,6 +164,7 @@ pub(crate) struct EngineTask {
     /// Answers that commands of the current event will give.
     submitter: Option<oneshot::Sender<(JobId, SubmitAnswer)>>,
     canceller: Option<oneshot::Sender<CancelAnswer>>,
+    stopper: Option<oneshot::Sender<StopAnswer>>,
     submissions: u64,
 }
 
@@ -164,6 +177,7 @@ impl EngineTask {
             connections: HashMap::new(),
             submitter: None,
             canceller: None,
+            stopper: None,
             submissions: 0,
         }
     }
@@ -207,6 +221,10 @@ impl EngineTask {
                 self.canceller = Some(reply);
                 self.on_event(Event::CancelJob { job });
             }
+            Request::Stop { job, mode, reply } => {
+                self.stopper = Some(reply);
+                self.on_event(Event::StopJob { job, mode });
+            }
             Request::Query(query) => query(&self.engine, self.clock.now()),
         }
     }
@@ -243,6 +261,11 @@ impl EngineTask {
             }
             Command::CancelAnswered { answer, .. } => {
                 if let Some(reply) = self.canceller.take() {
+                    self::answer(reply, answer);
+                }
+            }
+            Command::StopAnswered { answer, .. } => {
+                if let Some(reply) = self.stopper.take() {
                     self::answer(reply, answer);
                 }
             }

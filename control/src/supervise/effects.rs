@@ -7,6 +7,7 @@ use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 use crate::cluster::SlotId;
 use crate::command::Command;
 use crate::event::ConnectionId;
+use crate::supervise::StopMode;
 
 /// What a job wants done by others.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Effects {
     pub(crate) commands: Vec<Command>,
     /// Attempts to cancel, by TaskManager.
     pub(crate) cancel: BTreeMap<ConnectionId, Vec<ExecutionAttemptId>>,
+    /// Sources to stop, by TaskManager and mode.
+    pub(crate) stop: BTreeMap<(ConnectionId, StopMode), Vec<ExecutionAttemptId>>,
     /// One entry per subtask that has left its slot.
     pub(crate) freed: Vec<(JobId, SlotId)>,
     /// Jobs that became terminal.

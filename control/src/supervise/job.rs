@@ -3,6 +3,7 @@
 //! ```text
 //! waiting for slots (CREATED) -> deployed (RUNNING) -> every subtask terminal
 //! a failure: FAILING, cancel the rest -> all terminal -> (a moment, if only peers were lost) -> FAILED
+//! a stop: RUNNING, its sources end, each as soon as it runs -> every subtask terminal -> FINISHED
 //! ```
 //! Owns: [`Job`]: its graphs, executions, failures and figures.
 //! Invariant: `status` is terminal only when every execution is; a job that is FAILED has a root failure.
@@ -22,9 +23,9 @@ use ringflow_schemas::network::NetworkLevel;
 use super::alignment::SourceAlignment;
 use super::effects::Effects;
 use super::failure::{FailureHistory, FailureRecord};
-use super::{JobEvent, JobStatus, SubtaskEvent, SubtaskStatus};
+use super::{JobEvent, JobStatus, StopMode, SubtaskEvent, SubtaskStatus};
 use crate::cluster::{SlotId, TaskManagerAddress};
-use crate::command::{Command, Deployment, ToTaskManager};
+use crate::command::{Command, Deployment, StopAnswer, ToTaskManager};
 use crate::deploy;
 use crate::event::ConnectionId;
 use crate::graph::StreamGraph;
@@ -61,6 +62,8 @@ pub(crate) struct Job {
     pub(crate) network_level: Option<NetworkLevel>,
     alignment: SourceAlignment,
     status: JobStatus,
+    /// Its sources are told to end, and how.
+    stopping: Option<StopMode>,
     /// When each status began.
     since: BTreeMap<JobStatus, Timestamp>,
     /// Until when FAILED waits for the story of a lost peer.
@@ -100,6 +103,7 @@ impl Job {
             network_level: None,
             alignment,
             status: JobStatus::Initializing,
+            stopping: None,
             since: BTreeMap::from([(JobStatus::Initializing, now)]),
             hold_until: None,
             lost_idle: BTreeMap::new(),
@@ -125,7 +129,9 @@ impl Job {
 
     /// It gives back its buffers before long: it was told to end, or its input has ended for some of it.
     pub(crate) fn is_ending(&self) -> bool {
-        self.status != JobStatus::Running || self.executions.any_terminal()
+        self.status != JobStatus::Running
+            || self.stopping.is_some()
+            || self.executions.any_terminal()
     }
 
     pub(crate) fn since(&self, status: JobStatus) -> Option<Timestamp> {
@@ -242,6 +248,58 @@ impl Job {
         }
     }
 
+    /// Someone asked to stop it: its sources end in good order, and it with them. The first mode counts.
+    pub(crate) fn stop(
+        &mut self,
+        now: Timestamp,
+        mode: StopMode,
+        effects: &mut Effects,
+    ) -> StopAnswer {
+        if self.status != JobStatus::Running {
+            return StopAnswer::NotRunning(self.status);
+        }
+        if let Some(other) = self.stopping {
+            return if other == mode {
+                StopAnswer::Accepted
+            } else {
+                StopAnswer::OtherMode(other)
+            };
+        }
+        self.stopping = Some(mode);
+        self.modified_at = now;
+        effects.log(format!(
+            "Job {} ({}) is stopped {}",
+            self.graph.name,
+            self.id,
+            mode.phrase()
+        ));
+        let running: Vec<ExecutionAttemptId> = self
+            .executions
+            .iter()
+            .filter(|execution| execution.status() == SubtaskStatus::Running)
+            .map(|execution| execution.id)
+            .collect();
+        for id in running {
+            self.stop_subtask(id, effects);
+        }
+        StopAnswer::Accepted
+    }
+
+    /// Stops a subtask that runs, if its job is being stopped and it is a source.
+    fn stop_subtask(&self, id: ExecutionAttemptId, effects: &mut Effects) {
+        let vertex = self.job_graph.vertices.get(id.vertex as usize);
+        let is_source = vertex.is_some_and(|vertex| vertex.inputs.is_empty());
+        let execution = self.executions.get(id);
+        if let (Some(mode), true, Some(placement)) = (
+            self.stopping,
+            is_source,
+            execution.and_then(|execution| execution.placement.as_ref()),
+        ) {
+            let key = (placement.slot.connection, mode);
+            effects.stop.entry(key).or_default().push(id);
+        }
+    }
+
     /// Time passed.
     pub(crate) fn on_tick(&mut self, now: Timestamp, effects: &mut Effects) {
         if !self.status.is_terminal() {
@@ -311,6 +369,9 @@ impl Job {
             from,
             to,
         });
+        if to == SubtaskStatus::Running {
+            self.stop_subtask(id, effects);
+        }
         if self.running_at.is_none() && self.executions.all_have_run() {
             self.running_at = Some(now);
             self.cpu.restart();

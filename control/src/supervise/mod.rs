@@ -11,6 +11,8 @@ pub(crate) mod job;
 mod job_status;
 mod subtask_status;
 
+pub use ringflow_schemas::stop_mode::StopMode;
+
 pub use job_status::{InvalidJobTransition, JobEvent, JobStatus};
 pub use subtask_status::{InvalidSubtaskTransition, SubtaskEvent, SubtaskStatus};
 

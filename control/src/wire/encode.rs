@@ -115,6 +115,17 @@ impl<'b> Encoder<'_, 'b> {
                     align.as_union_value(),
                 )
             }
+            ToTaskManager::StopSubtasks { attempts, mode } => {
+                let attempts: Vec<wire::ExecutionAttemptId> =
+                    attempts.iter().map(|&id| id.into()).collect();
+                let attempts = self.builder.create_vector(&attempts);
+                let args = wire::StopSubtasksArgs {
+                    attempts: Some(attempts),
+                    drain: mode.drains(),
+                };
+                let stop = wire::StopSubtasks::create(self.builder, &args);
+                (wire::JobManagerPayload::StopSubtasks, stop.as_union_value())
+            }
             ToTaskManager::HeartbeatAck { leader_epoch } => {
                 let args = wire::HeartbeatAckArgs {
                     leader_epoch: *leader_epoch,
@@ -175,6 +186,7 @@ impl<'b> Encoder<'_, 'b> {
                 inputs: Some(inputs),
                 outputs: Some(outputs),
                 splits,
+                finished_before: subtask.finished_before,
             },
         )
     }

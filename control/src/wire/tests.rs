@@ -9,6 +9,7 @@ use crate::command::{Channel, Deployment, InputGate, SubtaskDescriptor, ToTaskMa
 use crate::graph::stream_graph::Partitioner as P;
 use crate::graph::testing::{graph, splits};
 use crate::limits;
+use crate::supervise::StopMode;
 
 #[test]
 fn a_graph_survives_the_wire() {
@@ -24,6 +25,55 @@ fn a_graph_survives_the_wire() {
     let message = encode_stream_graph(&graph);
     let message = Message::<rpc::SubmittedGraph>::parse(message.bytes().clone()).unwrap();
     assert_eq!(decode_stream_graph(&message).unwrap(), graph);
+}
+
+/// One source subtask.
+fn subtask(finished_before: bool) -> SubtaskDescriptor {
+    SubtaskDescriptor {
+        attempt: ExecutionAttemptId {
+            job: JobId(1),
+            vertex: 0,
+            subtask: 3,
+            attempt: 0,
+        },
+        slot: 0,
+        vertex_name: "v".into(),
+        parallelism: 4,
+        max_parallelism: 128,
+        operators: vec![0],
+        chained_edges: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        splits: Vec::new(),
+        finished_before,
+    }
+}
+
+#[test]
+fn a_subtask_that_had_finished_and_a_stop_survive_the_wire() {
+    let deployment = Deployment {
+        job: JobId(1),
+        graph: Arc::new(graph(&["src"], &[])),
+        subtasks: vec![subtask(false), subtask(true)],
+    };
+    let message = encode_to_task_manager(&ToTaskManager::DeploySubtasks(Arc::new(deployment)));
+    let message = Message::<rpc::FromJobManager>::parse(message.bytes().clone()).unwrap();
+    let deployment = message.get().payload_as_deploy_subtasks().unwrap();
+    let finished = deployment.subtasks().iter();
+    let finished: Vec<bool> = finished.map(|subtask| subtask.finished_before()).collect();
+    assert_eq!(finished, [false, true]);
+
+    for mode in [StopMode::Drain, StopMode::NoDrain] {
+        let attempts = vec![subtask(false).attempt];
+        let message = encode_to_task_manager(&ToTaskManager::StopSubtasks { attempts, mode });
+        let message = Message::<rpc::FromJobManager>::parse(message.bytes().clone()).unwrap();
+        let stop = message.get().payload_as_stop_subtasks().unwrap();
+        let stopped = ExecutionAttemptId::from(stop.attempts().get(0));
+        assert_eq!(
+            (stopped, stop.drain()),
+            (subtask(false).attempt, mode.drains())
+        );
+    }
 }
 
 /// The arithmetic of `limits::CHANNELS_MAX`.
@@ -48,21 +98,13 @@ fn the_largest_deployment_fits_a_message() {
         })
         .collect();
     let subtask = SubtaskDescriptor {
-        attempt: attempt(0),
-        slot: 0,
-        vertex_name: "v".into(),
-        parallelism: 1,
-        max_parallelism: 128,
-        operators: vec![0],
-        chained_edges: Vec::new(),
         inputs: vec![InputGate {
             edge: 0,
             operator: 0,
             credit: 16,
             channels,
         }],
-        outputs: Vec::new(),
-        splits: Vec::new(),
+        ..subtask(false)
     };
     let graph = Arc::new(graph(&["src"], &[]));
     let deployment = Deployment {

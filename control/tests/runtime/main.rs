@@ -284,6 +284,50 @@ async fn a_job_waits_for_slots_and_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_job_is_stopped_over_rest_and_the_answer_says_that_there_is_no_savepoint() {
+    let job_manager = start().await;
+    let rest = job_manager.rest_address();
+    let mut tm = FakeTaskManager::connect(job_manager.rpc_address(), "tm-1", 1).await;
+    eventually(rest, "/overview", |answer| answer["slots-total"] == 1).await;
+    let (_, accepted) = submit(rest, 1, 1).await;
+    let job = accepted["jobid"].as_str().unwrap().to_owned();
+    let attempts = tm.deployed().await;
+    for &attempt in &attempts {
+        tm.status(attempt, wire::SubtaskStatus::Running).await;
+    }
+    eventually(rest, &format!("/jobs/{job}"), |answer| {
+        answer["status-counts"]["RUNNING"] == 2
+    })
+    .await;
+    let stop = async |job: &str, body: &str| {
+        let path = format!("/jobs/{job}/stop");
+        http(rest, "POST", &path, body.as_bytes().to_vec()).await
+    };
+    let (status, answer) = stop(&job, "{\"targetDirectory\": \"/savepoints\"}").await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = stop(&job, "{\"drain\": true}").await;
+    assert_eq!((status, &answer["drain"]), (202, &json!(true)));
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("no savepoint"), "{warning}");
+    let (stopped, drain) = tm.stopped().await;
+    assert!(drain);
+    assert_eq!(stopped.len(), 1, "only the source");
+    assert_eq!(stopped[0].vertex, 0);
+    let (status, answer) = stop(&job, "").await;
+    assert_eq!(status, 409);
+    let error = answer["errors"][0].as_str().unwrap();
+    assert!(error.contains("with a drain already"), "{error}");
+    for attempt in attempts {
+        tm.status(attempt, wire::SubtaskStatus::Finished).await;
+    }
+    is_state(rest, &job, "FINISHED").await;
+    assert_eq!(stop(&job, "").await.0, 409);
+    assert_eq!(stop("00000000000000000000000000000000", "").await.0, 404);
+    assert_eq!(stop("zz", "").await.0, 400);
+    job_manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_with_a_reason() {
     let job_manager = start().await;
     let rest = job_manager.rest_address();

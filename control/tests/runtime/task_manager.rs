@@ -214,6 +214,14 @@ impl FakeTaskManager {
             .collect()
     }
 
+    /// Waits for a stop; answers its attempts, and whether they shall drain.
+    pub(crate) async fn stopped(&mut self) -> (Vec<ExecutionAttemptId>, bool) {
+        let message = self.next().await;
+        let stop = message.get().payload_as_stop_subtasks().unwrap();
+        let attempts = stop.attempts().iter().map(ExecutionAttemptId::from);
+        (attempts.collect(), stop.drain())
+    }
+
     pub(crate) async fn status(&self, attempt: ExecutionAttemptId, status: wire::SubtaskStatus) {
         let message = message(|builder| {
             let report =

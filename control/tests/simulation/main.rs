@@ -1,13 +1,14 @@
 //! The control plane under seeded faults.
 //!
 //! One seed decides the cluster, the jobs, the order and delay of messages, and the faults: TaskManagers die, leave,
-//! lose their connection, come back under the same name, subtasks fail, clients cancel. Then a heal phase: faults end,
+//! lose their connection, come back under the same name, subtasks fail, clients cancel and stop. Then a heal phase: faults end,
 //! TaskManagers come back, time goes on.
 //!
 //! | property | checked in |
 //! |---|---|
 //! | no slot holds open subtasks of two jobs, none is reused before they are terminal | `oracle.rs`, `task_manager.rs` |
 //! | one open attempt per subtask | `oracle.rs` |
+//! | only sources that run are told to stop, each where it is, and each job that is stopped ends | `oracle.rs`, `World::drain` |
 //! | network memory within limits: deployed attempts fit every core's buffers | `oracle.rs`, `Engine::check` |
 //! | the engine's own invariants, its memory bounds | `Engine::check` after each event |
 //! | every accepted job ends after healing; a failed one names a cause | `world.rs`, `World::drain` |
@@ -56,7 +57,7 @@ fn jobs_survive_faults_or_fail_with_a_cause() {
         return;
     }
     let mut ends = std::collections::BTreeMap::new();
-    let (mut levels, mut short) = (std::collections::BTreeMap::new(), 0);
+    let (mut levels, mut short, mut stopped) = (std::collections::BTreeMap::new(), 0, 0);
     for seed in 0..number("RINGFLOW_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT) {
         let world = run(seed);
         for (status, count) in world.ends() {
@@ -66,6 +67,7 @@ fn jobs_survive_faults_or_fail_with_a_cause() {
             *levels.entry(level).or_insert(0) += count;
         }
         short += world.short();
+        stopped += world.stopped();
     }
     // A simulation in which nothing ever happens proves nothing.
     for end in ["FINISHED", "FAILED", "CANCELED"] {
@@ -80,6 +82,10 @@ fn jobs_survive_faults_or_fail_with_a_cause() {
             "too few roads at {level:?}: {levels:?}"
         );
     }
+    assert!(
+        stopped > 20,
+        "only {stopped} jobs finished because of a stop"
+    );
     assert!(short > 20, "only {short} jobs found too few buffers");
 }
 

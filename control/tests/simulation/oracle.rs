@@ -1,6 +1,6 @@
 //! What must be true of commands, judged from events and commands alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringflow_control::command::{Command, Deployment, ToTaskManager};
 use ringflow_control::event::{ConnectionId, Event, FromTaskManager, ReportedStatus};
@@ -13,6 +13,9 @@ use crate::task_manager::core_of;
 #[derive(Default)]
 pub(crate) struct Oracle {
     open: BTreeMap<ExecutionAttemptId, (ConnectionId, u32)>,
+    /// Deployed ones that read from outside, and those of them that were told to stop.
+    sources: BTreeSet<ExecutionAttemptId>,
+    stopped: BTreeSet<ExecutionAttemptId>,
     /// Of each core of a TaskManager: its pool.
     pools: BTreeMap<ConnectionId, u64>,
     /// What a job may take of a core's pool, by its deployment there.
@@ -89,6 +92,9 @@ impl Oracle {
                 ToTaskManager::DeploySubtasks(deployment) => {
                     self.on_buffers_taken(*connection, deployment);
                     for subtask in &deployment.subtasks {
+                        if subtask.inputs.is_empty() {
+                            self.sources.insert(subtask.attempt);
+                        }
                         self.on_deployed(
                             deployment.job,
                             subtask.attempt,
@@ -101,6 +107,17 @@ impl Oracle {
                     for attempt in attempts {
                         let at = self.open.get(attempt).map(|&(at, _)| at);
                         assert_eq!(at, Some(*connection), "cancelled {attempt} where it is not");
+                    }
+                }
+                ToTaskManager::StopSubtasks { attempts, .. } => {
+                    for attempt in attempts {
+                        let at = self.open.get(attempt).map(|&(at, _)| at);
+                        assert_eq!(at, Some(*connection), "stopped {attempt} where it is not");
+                        assert!(
+                            self.sources.contains(attempt),
+                            "stopped {attempt}, which is no source"
+                        );
+                        assert!(self.stopped.insert(*attempt), "stopped {attempt} twice");
                     }
                 }
                 _ => {}

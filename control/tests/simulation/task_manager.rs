@@ -1,6 +1,6 @@
 //! A TaskManager process as the control plane may meet it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringflow_control::command::ToTaskManager;
 use ringflow_control::event::{
@@ -25,6 +25,9 @@ pub(crate) fn is_unbounded(job: JobId) -> bool {
 struct Running {
     slot: u32,
     status: ReportedStatus,
+    is_source: bool,
+    /// It shall end: its input will.
+    stopped: bool,
 }
 
 pub(crate) struct TaskManager {
@@ -120,6 +123,8 @@ impl TaskManager {
                     let running = Running {
                         slot: subtask.slot,
                         status: ReportedStatus::Deploying,
+                        is_source: subtask.inputs.is_empty(),
+                        stopped: false,
                     };
                     self.running.insert(subtask.attempt, running);
                 }
@@ -131,6 +136,19 @@ impl TaskManager {
                     }
                 }
             }
+            Some(ToTaskManager::StopSubtasks { attempts, .. }) => {
+                for attempt in attempts {
+                    if let Some(running) = self.running.get_mut(&attempt) {
+                        let status = running.status;
+                        assert_eq!(
+                            status,
+                            ReportedStatus::Running,
+                            "{attempt} does not run yet"
+                        );
+                        running.stopped = true;
+                    }
+                }
+            }
             Some(ToTaskManager::RegistrationRefused { reason }) => {
                 panic!("{} refused: {reason}", self.id)
             }
@@ -139,7 +157,15 @@ impl TaskManager {
     }
 
     /// One of its subtasks goes on; where faults are allowed, it may fail.
-    pub(crate) fn progress(&mut self, random: &mut Random, peers: &[String], faults: bool) {
+    ///
+    /// `stopping`: jobs whose sources end, and with them what is behind.
+    pub(crate) fn progress(
+        &mut self,
+        random: &mut Random,
+        peers: &[String],
+        stopping: &BTreeSet<JobId>,
+        faults: bool,
+    ) {
         if self.running.is_empty() {
             return;
         }
@@ -149,6 +175,11 @@ impl TaskManager {
             .nth(random.index(self.running.len()))
             .unwrap();
         let status = running.status;
+        let ends = if running.is_source {
+            running.stopped
+        } else {
+            stopping.contains(&attempt.job)
+        };
         if faults && random.chance(3) {
             let failure = match random.below(4) {
                 0 => None,
@@ -170,7 +201,7 @@ impl TaskManager {
             ReportedStatus::Initializing => ReportedStatus::Running,
             ReportedStatus::Canceling => ReportedStatus::Canceled,
             // An unbounded job runs until it is told to stop.
-            _ if is_unbounded(attempt.job) => return,
+            _ if is_unbounded(attempt.job) && !ends => return,
             _ => ReportedStatus::Finished,
         };
         self.report(attempt, next, None);

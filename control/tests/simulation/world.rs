@@ -1,18 +1,18 @@
 //! The cluster, its clients and its faults.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringflow_control::command::Command;
+use ringflow_control::command::{Command, StopAnswer};
 use ringflow_control::engine::{Engine, EngineConfig};
 use ringflow_control::event::{
     ConnectionId, Event, FromTaskManager, ReportedStatus, SubtaskStatusChange,
 };
 use ringflow_control::graph::StreamGraph;
-use ringflow_control::supervise::JobStatus;
+use ringflow_control::supervise::{JobStatus, StopMode};
 use ringflow_control::time::Timestamp;
 use ringflow_schemas::id::{ExecutionAttemptId, JobId};
 use ringflow_schemas::network::{NetworkLevel, RECEIVE_BUFFERS};
@@ -36,6 +36,8 @@ pub(crate) struct World {
     connections: u64,
     /// Accepted jobs.
     jobs: Vec<JobId>,
+    /// Those of them that were told to stop, with success.
+    stopping: BTreeSet<JobId>,
     submissions: u64,
     ends: BTreeMap<JobId, JobStatus>,
     /// Jobs that were refused, or failed, for want of buffers.
@@ -73,6 +75,7 @@ impl World {
             closing: Vec::new(),
             connections: 0,
             jobs: Vec::new(),
+            stopping: BTreeSet::new(),
             submissions: 0,
             ends: BTreeMap::new(),
             short: 0,
@@ -90,7 +93,8 @@ impl World {
         let at = self.random.index(self.members.len());
         match self.random.below(100) {
             0..=1 => self.submit(),
-            2 => self.cancel(),
+            2 if self.random.chance(50) => self.cancel(),
+            2 => self.stop(),
             3..=5 => self.connect(at),
             6 => self.cut(at),
             7 if self.random.chance(30) => self.leave(at),
@@ -104,7 +108,7 @@ impl World {
         }
     }
 
-    /// Faults end, unbounded jobs are cancelled; every accepted job must come to an end.
+    /// Faults end, unbounded jobs are stopped where they run, or cancelled; every accepted job must come to an end.
     pub(crate) fn drain(&mut self) {
         for at in 0..self.members.len() {
             if self.members[at].connection.is_none() {
@@ -113,7 +117,11 @@ impl World {
         }
         for job in self.jobs.clone() {
             if is_unbounded(job) {
-                self.feed(Event::CancelJob { job });
+                let mode = self.draw_mode();
+                self.feed(Event::StopJob { job, mode });
+                if !self.stopping.contains(&job) {
+                    self.feed(Event::CancelJob { job });
+                }
             }
         }
         for round in 0..HEAL_ROUNDS {
@@ -153,6 +161,13 @@ impl World {
             *ends.entry(status).or_insert(0) += 1;
         }
         ends
+    }
+
+    /// Jobs that would have run for ever, and finished because they were stopped.
+    pub(crate) fn stopped(&self) -> usize {
+        let ends = self.ends.iter();
+        let finished = ends.filter(|(_, status)| **status == JobStatus::Finished);
+        finished.filter(|(job, _)| is_unbounded(**job)).count()
     }
 
     /// Jobs deployed at each level.
@@ -197,6 +212,18 @@ impl World {
             let job = self.jobs[self.random.index(self.jobs.len())];
             self.feed(Event::CancelJob { job });
         }
+    }
+
+    fn stop(&mut self) {
+        if !self.jobs.is_empty() {
+            let job = self.jobs[self.random.index(self.jobs.len())];
+            let mode = self.draw_mode();
+            self.feed(Event::StopJob { job, mode });
+        }
+    }
+
+    fn draw_mode(&mut self) -> StopMode {
+        StopMode::of(self.random.chance(50))
     }
 
     /// Starts, or starts again; of an old connection the engine may hear only later, or never.
@@ -279,7 +306,7 @@ impl World {
             .iter()
             .map(|member| member.id.clone())
             .collect();
-        self.members[at].progress(&mut self.random, &peers, faults);
+        self.members[at].progress(&mut self.random, &peers, &self.stopping, faults);
     }
 
     fn deliver(&mut self, at: usize) {
@@ -333,6 +360,12 @@ impl World {
                 }
             }
             Command::SubmissionAnswered { job, answer: Ok(_) } => self.jobs.push(job),
+            Command::StopAnswered {
+                job,
+                answer: StopAnswer::Accepted,
+            } => {
+                self.stopping.insert(job);
+            }
             Command::SubmissionAnswered {
                 answer: Err(refusal),
                 ..

@@ -14,7 +14,7 @@
 //! Left out: who owns the bytes ([`super`]).
 
 use super::run::Run;
-use crate::element::{Control, Element, Watermark};
+use crate::element::{Control, Element, StopMode, Watermark};
 use crate::limits::{ELEMENT_ALIGN, ELEMENT_HEADER_BYTES, RECORD_BYTES_MAX};
 use crate::record::{EventTime, RecordRef, RowKind};
 
@@ -34,6 +34,7 @@ const CONTROL: u32 = 1 << 31;
 const KIND_WATERMARK: u32 = 1;
 const KIND_IDLE: u32 = 2;
 const KIND_END_OF_INPUT: u32 = 3;
+const KIND_STOPPED: u32 = 4;
 
 const _: () = assert!(HEAD + 2 * FIELD == ELEMENT_HEADER_BYTES && RECORD_BYTES_MAX < 1 << 26);
 
@@ -164,7 +165,8 @@ pub(super) fn encode_control(control: Control) -> ([u8; ELEMENT_HEADER_BYTES], u
             watermark: Watermark::Idle,
             origin_ns,
         } => (KIND_IDLE, Kind::Idle, None, origin_ns),
-        Control::EndOfInput => (KIND_END_OF_INPUT, Kind::EndOfInput, None, 0),
+        Control::EndOfInput(StopMode::Drain) => (KIND_END_OF_INPUT, Kind::EndOfInput, None, 0),
+        Control::EndOfInput(StopMode::NoDrain) => (KIND_STOPPED, Kind::EndOfInput, None, 0),
     };
     let mut bytes = [0; ELEMENT_HEADER_BYTES];
     let mut word = word | CONTROL;
@@ -223,7 +225,8 @@ pub fn next_element<'a>(filled: &'a [u8], offset: &mut usize) -> Option<Element<
     let watermark = match word & LENGTH {
         KIND_WATERMARK => Watermark::At(timestamp),
         KIND_IDLE => Watermark::Idle,
-        _ => return Some(Element::Control(Control::EndOfInput)),
+        KIND_STOPPED => return Some(Element::Control(Control::EndOfInput(StopMode::NoDrain))),
+        _ => return Some(Element::Control(Control::EndOfInput(StopMode::Drain))),
     };
     Some(Element::Control(Control::Watermark {
         watermark,
@@ -326,7 +329,7 @@ pub fn element_bytes(head: [u8; 8], offset: usize) -> Result<(usize, bool), Batc
         return Err(BatchError::Head { head: word, offset });
     }
     let kind = word & LENGTH;
-    if (KIND_WATERMARK..=KIND_END_OF_INPUT).contains(&kind) {
+    if (KIND_WATERMARK..=KIND_STOPPED).contains(&kind) {
         Ok((bytes, false))
     } else {
         Err(BatchError::UnknownControl { kind, offset })

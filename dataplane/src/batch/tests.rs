@@ -1,5 +1,5 @@
 use super::*;
-use crate::element::Watermark;
+use crate::element::{StopMode, Watermark};
 use crate::limits::RECORD_BYTES_MAX;
 use crate::record::{EventTime, RowKind};
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn elements_come_back_in_order_and_watermarks_coalesce() {
     };
     assert!(buffer.push_control(at(4)) && buffer.push_control(at(5)) && buffer.push_control(idle));
     assert!(buffer.push_control(idle) && buffer.push_control(at(6)));
-    assert!(buffer.push_control(Control::EndOfInput));
+    assert!(buffer.push_control(Control::EndOfInput(StopMode::Drain)));
     let scanned = layout::scan(buffer.as_slice()).expect("written by us");
     assert_eq!(
         (scanned.bytes, scanned.records, scanned.controls),
@@ -77,7 +77,7 @@ fn elements_come_back_in_order_and_watermarks_coalesce() {
         ),
         (&b"abc"[..], EventTime(5), 77, 9)
     );
-    let controls = [at(6), Control::EndOfInput];
+    let controls = [at(6), Control::EndOfInput(StopMode::Drain)];
     for (element, expected) in elements[1..].iter().zip(controls) {
         assert!(matches!(element, Element::Control(control) if *control == expected));
     }

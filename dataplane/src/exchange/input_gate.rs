@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::batch::InputBuffer;
-use crate::element::{Control, Watermark};
+use crate::element::{Control, StopMode, Watermark};
 use crate::error::{Error, Result};
 use crate::exchange::channel::ChannelReceiver;
 use crate::exchange::valve::WatermarkValve;
@@ -30,6 +30,8 @@ pub struct InputGate {
     valve: WatermarkValve,
     next: usize,
     open: usize,
+    /// How the channels that have ended did.
+    mode: StopMode,
 }
 
 impl InputGate {
@@ -49,6 +51,7 @@ impl InputGate {
             valve: WatermarkValve::new(channels.len()),
             next: 0,
             open: channels.len(),
+            mode: StopMode::Drain,
             channels,
         }
     }
@@ -89,7 +92,8 @@ impl InputGate {
             .sum()
     }
 
-    /// Queues what a control element of `channel` means for the subtask; true when every channel has ended.
+    /// Queues what a control element of `channel` means for the subtask; how its input ended, when every channel has: a single
+    /// channel that was cut off cuts off the input.
     ///
     /// # Errors
     /// An element behind the end of its channel: the peer broke the protocol.
@@ -98,7 +102,7 @@ impl InputGate {
         channel: usize,
         control: Control,
         signals: &mut VecDeque<Control>,
-    ) -> Result<bool> {
+    ) -> Result<Option<StopMode>> {
         let state = &mut self.channels[channel];
         if state.ended {
             let why = format!("{control:?} behind the end of input channel {channel}");
@@ -118,12 +122,13 @@ impl InputGate {
                         origin_ns,
                     }
                 }));
-                Ok(false)
+                Ok(None)
             }
-            Control::EndOfInput => {
+            Control::EndOfInput(mode) => {
                 state.ended = true;
                 self.open -= 1;
-                Ok(self.open == 0)
+                self.mode = self.mode.and(mode);
+                Ok((self.open == 0).then_some(self.mode))
             }
         }
     }

@@ -443,7 +443,10 @@ impl RemoteReceiver {
         let mut queue = self.queue.borrow_mut();
         let mut offset = 0;
         while let Some(Element::Control(control)) = layout::next_element(elements, &mut offset) {
-            if self.ended.replace(control == Control::EndOfInput) {
+            if self
+                .ended
+                .replace(matches!(control, Control::EndOfInput(_)))
+            {
                 return Err(format!("{control:?} behind the end of its input"));
             }
             if let Some(Waiting {

@@ -350,7 +350,7 @@ fn oversized(bytes: usize) -> Error {
 mod tests {
     use super::*;
     use crate::batch::layout;
-    use crate::element::{Element, Watermark};
+    use crate::element::{Element, StopMode, Watermark};
     use crate::exchange::local::LocalQueue;
     use crate::limits::{BUFFER_BYTES, CHANNEL_BUFFERS};
     use crate::record::{EventTime, RowKind};
@@ -399,7 +399,7 @@ mod tests {
             CHANNEL_BUFFERS + 2,
             "a full queue, one waiting, one open"
         );
-        partition.push_control(Control::EndOfInput);
+        partition.push_control(Control::EndOfInput(StopMode::Drain));
         let (mut records, mut ended) = (0, false);
         while !partition.is_handed_over() || !queue.is_empty() {
             partition.flush(Flush::End, 0);
@@ -410,7 +410,9 @@ mod tests {
                     assert!(!ended);
                     match element {
                         Element::Record(read) => records += usize::from(read.bytes == payload),
-                        Element::Control(control) => ended = control == Control::EndOfInput,
+                        Element::Control(control) => {
+                            ended = control == Control::EndOfInput(StopMode::Drain)
+                        }
                     }
                 }
             }
@@ -478,7 +480,7 @@ mod tests {
         let (mut partition, queue) = partition_with(Some(u64::MAX));
         write(&mut partition, b"last");
         assert!(!partition.flush(Flush::Idle, 7));
-        partition.push_control(Control::EndOfInput);
+        partition.push_control(Control::EndOfInput(StopMode::Drain));
         assert!(partition.can_move(Flush::End, 7) && partition.flush(Flush::End, 7));
         assert!(queue.pop().is_some_and(|buffer| buffer.records() == 1));
         assert!(partition.is_handed_over() && partition.flush_at_ns().is_none());

@@ -306,7 +306,9 @@ impl ChainNode {
                 watermark: Watermark::Idle,
                 ..
             }) => Ok(Progress::Done),
-            Signal::Control(Control::EndOfInput) => self.operator.on_end_of_input(&mut self.output),
+            Signal::Control(Control::EndOfInput(mode)) => {
+                self.operator.on_end_of_input(mode, &mut self.output)
+            }
             Signal::ProcessingTime(now_ms) => {
                 self.operator.on_processing_time(now_ms, &mut self.output)
             }

@@ -9,6 +9,7 @@
 //! Left out: threads, queues and the network: an operator sees its chain only.
 
 use crate::batch::Run;
+use crate::element::StopMode;
 use crate::error::Result;
 use crate::metrics::Accumulator;
 use crate::operator::chain::Output;
@@ -145,12 +146,14 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// No record will come any more (the final watermark has been seen).
+    /// No record will come any more. With [`StopMode::Drain`] the final watermark has been seen, and what the operator still holds
+    /// goes out; with [`StopMode::NoDrain`] the input was cut off: nothing new is made of what is held. A sink hands over what it
+    /// was given, in both.
     ///
     /// # Errors
     /// As [`Operator::on_record`]; for a sink also: what was written could not be made durable.
-    fn on_end_of_input(&mut self, output: &mut Output) -> Result<Progress> {
-        let _ = output;
+    fn on_end_of_input(&mut self, mode: StopMode, output: &mut Output) -> Result<Progress> {
+        let _ = (mode, output);
         Ok(Progress::Done)
     }
 

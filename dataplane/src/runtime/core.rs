@@ -16,6 +16,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use crate::batch::BufferPool;
+use crate::element::StopMode;
 use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
 use crate::exchange::network::NetworkOptions;
@@ -48,6 +49,8 @@ pub enum CoreCommand {
     Deploy(Vec<SubtaskSpec>),
     /// Attempts to end.
     Cancel(Vec<ExecutionAttemptId>),
+    /// Sources to end in good order, with or without the end of time; what they have read flows through.
+    Stop(Vec<ExecutionAttemptId>, StopMode),
     /// What the subtasks have counted.
     Report(oneshot::Sender<Vec<SubtaskSnapshot>>),
     /// Sleep by this policy from now on.

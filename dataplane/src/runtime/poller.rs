@@ -227,6 +227,11 @@ impl Core {
                 }
                 CoreCommand::Deploy(specs) => specs.into_iter().for_each(|spec| self.deploy(spec)),
                 CoreCommand::Cancel(attempts) => self.cancel(&attempts),
+                CoreCommand::Stop(attempts, mode) => self
+                    .subtasks
+                    .iter_mut()
+                    .filter(|subtask| attempts.contains(&subtask.attempt()))
+                    .for_each(|subtask| subtask.stop(mode)),
                 CoreCommand::Report(reply) => {
                     let snapshots = self.subtasks.iter_mut().map(|subtask| {
                         subtask.count();

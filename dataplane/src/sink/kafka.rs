@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::element::StopMode;
 use crate::error::{Error, Result};
 use crate::kafka::client::NativeClient;
 use crate::kafka::config::{KafkaClientConfig, Role};
@@ -327,7 +328,7 @@ impl Operator for KafkaSink {
         }
     }
 
-    fn on_end_of_input(&mut self, _output: &mut Output) -> Result<Progress> {
+    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
         self.flush()
     }
 

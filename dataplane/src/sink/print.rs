@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::rc::Rc;
 
+use crate::element::StopMode;
 use crate::error::{Error, Result};
 use crate::metrics::{Accumulator, AccumulatorValue, SubtaskMetrics};
 use crate::operator::chain::Output;
@@ -82,7 +83,7 @@ impl Operator for PrintSink {
         }
     }
 
-    fn on_end_of_input(&mut self, _output: &mut Output) -> Result<Progress> {
+    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
         self.poll().map(|()| Progress::Done)
     }
 }

@@ -3,7 +3,8 @@
 //! Owns: [`Subtask`] and [`Turn`]. The core calls [`Subtask::turn`] in its sweep; a turn takes a bounded bite of input,
 //! passes it through the chain and flushes what is partly filled when nothing more came in, or when it is due.
 //! Invariant: no element enters a chain that is blocked, so order is kept and what waits is bounded; after the last
-//! input the final watermark and the end of input pass through once, and the subtask ends when all it wrote is handed over.
+//! input the end of input passes through once, behind the final watermark unless a stop cut the input off, and the subtask ends
+//! when all it wrote is handed over.
 //! Left out: who runs next (core), what failures mean (control plane). No await point: a turn is a plain call.
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 
 use crate::batch::InputBuffer;
 use crate::batch::layout::{self, Piece};
-use crate::element::{Control, Watermark};
+use crate::element::{Control, StopMode, Watermark};
 use crate::error::Result;
 use crate::exchange::input_gate::InputGate;
 use crate::exchange::result_partition::Flush;
@@ -199,6 +200,8 @@ pub struct Subtask {
     clock: Rc<Clock>,
     /// Signals that still have to pass through the chain, before any more input.
     signals: VecDeque<Control>,
+    /// A source that shall end, and how. What it has read passes through the chain before.
+    stopping: Option<StopMode>,
     /// No more input comes.
     ended: bool,
     /// The outputs have been full since then: no time for a split to be called idle.
@@ -234,6 +237,7 @@ impl Subtask {
             metrics,
             clock,
             signals: VecDeque::new(),
+            stopping: None,
             ended: false,
             blocked_since_ns: None,
             flush_at_ns: None,
@@ -432,23 +436,47 @@ impl Subtask {
         sent
     }
 
-    /// The last input is in: what remains is the end of time and the end of input.
-    fn end_input(&mut self, origin_ns: u64, with_watermark: bool) -> Result<Turn> {
+    /// The last input is in: what remains is to say so. Where it came over a gate, the end of time did too.
+    fn end_input(&mut self, mode: StopMode) -> Result<Turn> {
         self.ended = true;
-        if with_watermark {
-            self.signals.push_back(Control::Watermark {
-                watermark: Watermark::At(EventTime::MAX),
-                origin_ns,
-            });
-        }
-        self.signals.push_back(Control::EndOfInput);
+        self.signals.push_back(Control::EndOfInput(mode));
         self.pass_signals()?;
         Ok(Turn::Worked)
     }
 
     // ------------------------------------------------------------------------------------------------- source
 
+    /// Has a source end with its next turn that can take input: it reads no more, and says whether that is the end of time. Other
+    /// subtasks end with their input. The first call counts.
+    pub fn stop(&mut self, mode: StopMode) {
+        if matches!(self.head, Head::Source { .. }) {
+            self.stopping.get_or_insert(mode);
+        }
+    }
+
+    /// The source has given its last record, of origin `origin_ns`.
+    fn end_source(&mut self, mode: StopMode, origin_ns: u64) -> Result<Turn> {
+        if let Head::Source {
+            alignment: Some(alignment),
+            ..
+        } = &self.head
+        {
+            // Others wait for it no more.
+            alignment.cell.reached(EventTime::MAX);
+        }
+        if mode == StopMode::Drain {
+            self.signals.push_back(Control::Watermark {
+                watermark: Watermark::At(EventTime::MAX),
+                origin_ns,
+            });
+        }
+        self.end_input(mode)
+    }
+
     fn take_from_source(&mut self, now_ns: u64) -> Result<Turn> {
+        if let Some(mode) = self.stopping {
+            return self.end_source(mode, 0);
+        }
         let Head::Source {
             name,
             reader,
@@ -488,10 +516,7 @@ impl Subtask {
         add(&self.metrics.source_records, records);
         add(&self.metrics.bad_records, output.bad_records);
         if progress == SourceProgress::Finished {
-            if let Some(Alignment { cell, .. }) = alignment {
-                cell.reached(EventTime::MAX);
-            }
-            return self.end_input(origin_ns, true);
+            return self.end_source(StopMode::Drain, origin_ns);
         }
         if let Some(watermark) = watermarks.advance(now_ns) {
             self.signals.push_back(Control::Watermark {
@@ -550,7 +575,7 @@ impl Subtask {
                 return Ok(Turn::Idle { until_ns: None });
             };
             took = true;
-            let (mut ended, mut stopped) = (false, false);
+            let (mut ended, mut stopped) = (None, false);
             let elements = buffer.as_slice();
             let input = gate.input_of(channel);
             let mut ahead = KeysAhead::default();
@@ -596,8 +621,8 @@ impl Subtask {
                 }
             }
             let left = offset < elements.len();
-            if ended {
-                return self.end_input(0, false);
+            if let Some(mode) = ended {
+                return self.end_input(mode);
             }
             if left {
                 *current = Some((channel, buffer, offset));

@@ -91,7 +91,7 @@ fn the_end_of_input_takes_what_waits_with_it() {
     let (input, output) = (LocalQueue::new(8), LocalQueue::new(8));
     let mut subtask = passes_on(&input, std::slice::from_ref(&output));
     let mut last = buffer(&[b"last"]);
-    assert!(last.push_control(Control::EndOfInput));
+    assert!(last.push_control(Control::EndOfInput(StopMode::Drain)));
     input.push(last).expect("room");
     assert_eq!(subtask.work(1_000).expect("passes on"), Turn::Worked);
     assert_eq!(subtask.work(1_001).expect("hands over"), Turn::Finished);
@@ -167,7 +167,7 @@ fn state_is_looked_at_in_reports_and_before_the_end_of_time_clears_it() {
     assert_eq!(figures(subtask.metrics()), (207, 207));
     let mut records = buffer(&[b"3"]);
     assert!(records.push_control(watermark(Watermark::At(EventTime::MAX))));
-    assert!(records.push_control(Control::EndOfInput));
+    assert!(records.push_control(Control::EndOfInput(StopMode::Drain)));
     input.push(records).expect("room");
     assert_eq!(subtask.work(1_001).expect("hoards"), Turn::Worked);
     let (metrics, ..) = subtask.close();

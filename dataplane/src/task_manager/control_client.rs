@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::element::StopMode;
 use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
 use crate::limits::PEER_SILENCE_MS_MIN;
@@ -30,10 +31,10 @@ use crate::runtime::core::{CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnaps
 use crate::runtime::housekeeping::{Housekeeping, OffCore};
 use crate::subtask::spec::SubtaskSpec;
 use crate::task_manager::aligned_sources::AlignedSources;
-use crate::task_manager::cancels::Cancels;
 use crate::task_manager::connection_table::ConnectionTable;
 use crate::task_manager::connections::Dialed;
 use crate::task_manager::deploy::{self, BuiltDeployment, Deployment, Peer};
+use crate::task_manager::endings::Endings;
 use crate::task_manager::hand_over::{Refused, hand_over};
 use crate::task_manager::patience::Patience;
 use crate::task_manager::{Registration, TaskManagerConfig, connections, messages};
@@ -83,7 +84,7 @@ pub struct ControlClient {
     /// Sources among them that wait for others.
     aligned: AlignedSources,
     /// Those of them that shall end, until their cores know.
-    cancels: Cancels,
+    endings: Endings,
     /// The session got as far as a registration.
     was_registered: bool,
     /// How long data connections may stand still in the cluster joined last.
@@ -120,7 +121,7 @@ impl ControlClient {
         Self {
             id,
             config,
-            cancels: Cancels::new(cores.len()),
+            endings: Endings::new(cores.len()),
             cores,
             listeners,
             core_events,
@@ -277,6 +278,9 @@ impl ControlClient {
                             self.on_cancel(attempts, &outbound);
                         } else if let Some(limits) = payload.payload_as_align_sources() {
                             self.aligned.on_limits(limits, &self.cores);
+                        } else if let Some(stop) = payload.payload_as_stop_subtasks() {
+                            let attempts: Vec<_> = stop.attempts().iter().map(ExecutionAttemptId::from).collect();
+                            self.on_stop(&attempts, StopMode::of(stop.drain()));
                         }
                     }
                 },
@@ -289,7 +293,7 @@ impl ControlClient {
                     if let Some(silent) = patience.look(Instant::now()) {
                         break Session::Lost(format!("silent for {} ms", silent.as_millis()));
                     }
-                    self.cancels.offer(&self.cores, &self.running);
+                    self.endings.offer(&self.cores, &self.running);
                     if joined.is_some() {
                         say(&outbound, messages::heartbeat(&self.reports().await, self.buffers()));
                     }
@@ -566,8 +570,14 @@ impl ControlClient {
 
     /// Cancels what runs. A core whose mailbox is full is told later, with a next event or heartbeat.
     fn send_cancel(&mut self, attempts: &[ExecutionAttemptId]) {
-        self.cancels.add(attempts);
-        self.cancels.offer(&self.cores, &self.running);
+        self.endings.cancel(attempts);
+        self.endings.offer(&self.cores, &self.running);
+    }
+
+    /// Stops sources that run. The JobManager names one that is on its way to its core once it runs.
+    fn on_stop(&mut self, attempts: &[ExecutionAttemptId], mode: StopMode) {
+        self.endings.stop(attempts, mode);
+        self.endings.offer(&self.cores, &self.running);
     }
 
     fn on_core_event(
@@ -602,7 +612,7 @@ impl ControlClient {
             // Handled where the session can end.
             CoreEvent::CoreLost { .. } => {}
         }
-        self.cancels.offer(&self.cores, &self.running);
+        self.endings.offer(&self.cores, &self.running);
     }
 
     /// The JobManager is gone: its jobs end here, and what cores still say about them has nobody to hear it.
@@ -624,7 +634,7 @@ impl ControlClient {
                 tokio::select! {
                     event = self.core_events.recv() => event,
                     _ = again.tick() => {
-                        self.cancels.offer(&self.cores, &self.running);
+                        self.endings.offer(&self.cores, &self.running);
                         continue;
                     }
                     () = sleep_until(deadline) => None,

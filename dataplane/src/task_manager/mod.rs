@@ -25,11 +25,11 @@ use crate::runtime::watchdog::{Watchdog, WatchdogCounters, Watched};
 use crate::state::disk::{DiskOptions, DiskStorage, StateStorage, StateThreads};
 
 mod aligned_sources;
-mod cancels;
 mod connection_table;
 pub mod connections;
 pub mod control_client;
 pub mod deploy;
+mod endings;
 mod hand_over;
 pub mod messages;
 mod patience;

@@ -1787,10 +1787,10 @@ pub struct TaskManagerPayloadUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_JOB_MANAGER_PAYLOAD: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_JOB_MANAGER_PAYLOAD: u8 = 6;
+pub const ENUM_MAX_JOB_MANAGER_PAYLOAD: u8 = 7;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_JOB_MANAGER_PAYLOAD: [JobManagerPayload; 7] = [
+pub const ENUM_VALUES_JOB_MANAGER_PAYLOAD: [JobManagerPayload; 8] = [
   JobManagerPayload::NONE,
   JobManagerPayload::Registered,
   JobManagerPayload::RegistrationRefused,
@@ -1798,6 +1798,7 @@ pub const ENUM_VALUES_JOB_MANAGER_PAYLOAD: [JobManagerPayload; 7] = [
   JobManagerPayload::CancelSubtasks,
   JobManagerPayload::HeartbeatAck,
   JobManagerPayload::AlignSources,
+  JobManagerPayload::StopSubtasks,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1812,9 +1813,10 @@ impl JobManagerPayload {
   pub const CancelSubtasks: Self = Self(4);
   pub const HeartbeatAck: Self = Self(5);
   pub const AlignSources: Self = Self(6);
+  pub const StopSubtasks: Self = Self(7);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 6;
+  pub const ENUM_MAX: u8 = 7;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Registered,
@@ -1823,6 +1825,7 @@ impl JobManagerPayload {
     Self::CancelSubtasks,
     Self::HeartbeatAck,
     Self::AlignSources,
+    Self::StopSubtasks,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1834,6 +1837,7 @@ impl JobManagerPayload {
       Self::CancelSubtasks => Some("CancelSubtasks"),
       Self::HeartbeatAck => Some("HeartbeatAck"),
       Self::AlignSources => Some("AlignSources"),
+      Self::StopSubtasks => Some("StopSubtasks"),
       _ => None,
     }
   }
@@ -5613,6 +5617,7 @@ impl<'a> SubtaskDescriptor<'a> {
   pub const VT_INPUTS: ::flatbuffers::VOffsetT = 18;
   pub const VT_OUTPUTS: ::flatbuffers::VOffsetT = 20;
   pub const VT_SPLITS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_FINISHED_BEFORE: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5634,6 +5639,7 @@ impl<'a> SubtaskDescriptor<'a> {
     if let Some(x) = args.vertex_name { builder.add_vertex_name(x); }
     builder.add_slot(args.slot);
     if let Some(x) = args.attempt { builder.add_attempt(x); }
+    builder.add_finished_before(args.finished_before);
     builder.finish()
   }
 
@@ -5708,6 +5714,13 @@ impl<'a> SubtaskDescriptor<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<super::graph::SourceSplit>>>>(SubtaskDescriptor::VT_SPLITS, None)}
   }
+  #[inline]
+  pub fn finished_before(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(SubtaskDescriptor::VT_FINISHED_BEFORE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for SubtaskDescriptor<'_> {
@@ -5726,6 +5739,7 @@ impl ::flatbuffers::Verifiable for SubtaskDescriptor<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<InputGateDescriptor>>>>("inputs", Self::VT_INPUTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ResultPartitionDescriptor>>>>("outputs", Self::VT_OUTPUTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<super::graph::SourceSplit>>>>("splits", Self::VT_SPLITS, false)?
+     .visit_field::<bool>("finished_before", Self::VT_FINISHED_BEFORE, false)?
      .finish();
     Ok(())
   }
@@ -5741,6 +5755,7 @@ pub struct SubtaskDescriptorArgs<'a> {
     pub inputs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<InputGateDescriptor<'a>>>>>,
     pub outputs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ResultPartitionDescriptor<'a>>>>>,
     pub splits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<super::graph::SourceSplit<'a>>>>>,
+    pub finished_before: bool,
 }
 impl<'a> Default for SubtaskDescriptorArgs<'a> {
   #[inline]
@@ -5756,6 +5771,7 @@ impl<'a> Default for SubtaskDescriptorArgs<'a> {
       inputs: None, // required field
       outputs: None, // required field
       splits: None,
+      finished_before: false,
     }
   }
 }
@@ -5806,6 +5822,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SubtaskDescriptorBuilder<'a, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SubtaskDescriptor::VT_SPLITS, splits);
   }
   #[inline]
+  pub fn add_finished_before(&mut self, finished_before: bool) {
+    self.fbb_.push_slot::<bool>(SubtaskDescriptor::VT_FINISHED_BEFORE, finished_before, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SubtaskDescriptorBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SubtaskDescriptorBuilder {
@@ -5839,6 +5859,7 @@ impl ::core::fmt::Debug for SubtaskDescriptor<'_> {
       ds.field("inputs", &self.inputs());
       ds.field("outputs", &self.outputs());
       ds.field("splits", &self.splits());
+      ds.field("finished_before", &self.finished_before());
       ds.finish()
   }
 }
@@ -6187,6 +6208,120 @@ impl ::core::fmt::Debug for AlignSources<'_> {
       ds.finish()
   }
 }
+pub enum StopSubtasksOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct StopSubtasks<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for StopSubtasks<'a> {
+  type Inner = StopSubtasks<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> StopSubtasks<'a> {
+  pub const VT_ATTEMPTS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_DRAIN: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    StopSubtasks { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args StopSubtasksArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<StopSubtasks<'bldr>> {
+    let mut builder = StopSubtasksBuilder::new(_fbb);
+    if let Some(x) = args.attempts { builder.add_attempts(x); }
+    builder.add_drain(args.drain);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn attempts(&self) -> ::flatbuffers::Vector<'a, ExecutionAttemptId> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ExecutionAttemptId>>>(StopSubtasks::VT_ATTEMPTS, None).unwrap()}
+  }
+  #[inline]
+  pub fn drain(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(StopSubtasks::VT_DRAIN, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for StopSubtasks<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ExecutionAttemptId>>>("attempts", Self::VT_ATTEMPTS, true)?
+     .visit_field::<bool>("drain", Self::VT_DRAIN, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct StopSubtasksArgs<'a> {
+    pub attempts: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ExecutionAttemptId>>>,
+    pub drain: bool,
+}
+impl<'a> Default for StopSubtasksArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    StopSubtasksArgs {
+      attempts: None, // required field
+      drain: false,
+    }
+  }
+}
+
+pub struct StopSubtasksBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StopSubtasksBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_attempts(&mut self, attempts: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ExecutionAttemptId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StopSubtasks::VT_ATTEMPTS, attempts);
+  }
+  #[inline]
+  pub fn add_drain(&mut self, drain: bool) {
+    self.fbb_.push_slot::<bool>(StopSubtasks::VT_DRAIN, drain, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StopSubtasksBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    StopSubtasksBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<StopSubtasks<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, StopSubtasks::VT_ATTEMPTS,"attempts");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for StopSubtasks<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("StopSubtasks");
+      ds.field("attempts", &self.attempts());
+      ds.field("drain", &self.drain());
+      ds.finish()
+  }
+}
 pub enum HeartbeatAckOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6416,6 +6551,20 @@ impl<'a> JobManagerMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn payload_as_stop_subtasks(&self) -> Option<StopSubtasks<'a>> {
+    if self.payload_type() == JobManagerPayload::StopSubtasks {
+      let u = self.payload();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { StopSubtasks::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for JobManagerMessage<'_> {
@@ -6432,6 +6581,7 @@ impl ::flatbuffers::Verifiable for JobManagerMessage<'_> {
           JobManagerPayload::CancelSubtasks => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CancelSubtasks>>("JobManagerPayload::CancelSubtasks", pos),
           JobManagerPayload::HeartbeatAck => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<HeartbeatAck>>("JobManagerPayload::HeartbeatAck", pos),
           JobManagerPayload::AlignSources => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AlignSources>>("JobManagerPayload::AlignSources", pos),
+          JobManagerPayload::StopSubtasks => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StopSubtasks>>("JobManagerPayload::StopSubtasks", pos),
           _ => Ok(()),
         }
      })?
@@ -6524,6 +6674,13 @@ impl ::core::fmt::Debug for JobManagerMessage<'_> {
         },
         JobManagerPayload::AlignSources => {
           if let Some(x) = self.payload_as_align_sources() {
+            ds.field("payload", &x)
+          } else {
+            ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        JobManagerPayload::StopSubtasks => {
+          if let Some(x) = self.payload_as_stop_subtasks() {
             ds.field("payload", &x)
           } else {
             ds.field("payload", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -1,6 +1,6 @@
 use super::*;
 use crate::batch::InputBuffer;
-use crate::element::{Control, Element};
+use crate::element::{Control, Element, StopMode};
 use crate::limits::{CHANNEL_BUFFERS, CREDIT_STEPS, IN_PLACE_MAX};
 use crate::record::{EventTime, RecordRef, RowKind};
 use proptest::prelude::*;
@@ -139,7 +139,7 @@ fn a_stopped_channel_stops_at_its_credit_and_its_neighbour_flows_on() {
     assert_eq!(pushed, bound, "credit plus the sender's road");
     // It resumes where it stopped, and control elements at its end need no credit.
     let mut end = Buffer::on_heap(0);
-    assert!(end.push_control(Control::EndOfInput));
+    assert!(end.push_control(Control::EndOfInput(StopMode::Drain)));
     let mut end = Some(end);
     let (mut resumed, mut ended) = (0, false);
     while !ended {
@@ -149,7 +149,7 @@ fn a_stopped_channel_stops_at_its_credit_and_its_neighbour_flows_on() {
         ends.settle();
         while let Some(buffer) = ends.receivers[0].pop() {
             match buffer.next_element(&mut 0) {
-                Some(Element::Control(Control::EndOfInput)) => ended = true,
+                Some(Element::Control(Control::EndOfInput(StopMode::Drain))) => ended = true,
                 _ => resumed += payloads(&buffer).len(),
             }
         }
@@ -216,7 +216,7 @@ fn nothing_leaves_before_the_consumer_claims_the_channel() {
     let sender = out.open(&key(0), CHANNEL_BUFFERS);
     // A control element needs no credit, but somebody to take it.
     let mut end = Buffer::on_heap(0);
-    assert!(end.push_control(Control::EndOfInput));
+    assert!(end.push_control(Control::EndOfInput(StopMode::Drain)));
     assert!(sender.push(end).is_ok());
     let opened = deliver(&mut into, &take(&mut out), BUFFER_BYTES);
     assert!(matches!(opened[..], [Notice::Opened { number: 0, .. }]));
@@ -261,7 +261,7 @@ fn hostile_bytes_end_the_connection_with_the_peers_name_and_nothing_else() {
     };
     let end = {
         let mut buffer = Buffer::on_heap(0);
-        assert!(buffer.push_control(Control::EndOfInput));
+        assert!(buffer.push_control(Control::EndOfInput(StopMode::Drain)));
         buffer.as_slice().to_vec()
     };
     let one_record = {
@@ -465,7 +465,7 @@ fn a_frame_of_many_records_larger_than_a_buffer_ends_the_connection() {
     assert!(why.contains("larger than a buffer"), "{why}");
     let mut alone = Buffer::on_heap(3 * BUFFER_BYTES);
     assert!(alone.push_record(&record(&vec![1; 3 * BUFFER_BYTES - 64]), 0));
-    assert!(alone.push_control(Control::EndOfInput));
+    assert!(alone.push_control(Control::EndOfInput(StopMode::Drain)));
     assert_eq!(told(&[(alone, false)]), None);
 }
 
@@ -473,7 +473,7 @@ fn a_frame_of_many_records_larger_than_a_buffer_ends_the_connection() {
 fn control_elements_behind_the_end_of_input_end_the_connection() {
     let end = || {
         let mut buffer = Buffer::exactly(64);
-        assert!(buffer.push_control(Control::EndOfInput));
+        assert!(buffer.push_control(Control::EndOfInput(StopMode::Drain)));
         (buffer, true)
     };
     assert_eq!(told(&[end()]), None);

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::element::{Control, Element};
+use crate::element::{Control, Element, StopMode};
 use crate::exchange::frame::{CHANNEL_KEY_BYTES, Frame};
 use crate::limits::{CHANNEL_BUFFERS, CHANNEL_CREDIT, FRAME_HEADER_BYTES};
 use crate::record::{EventTime, RecordRef, RowKind};
@@ -418,7 +418,7 @@ fn late_consumer(
                             *read += 1;
                         }
                         Element::Control(control) => {
-                            assert_eq!(control, Control::EndOfInput);
+                            assert_eq!(control, Control::EndOfInput(StopMode::Drain));
                             ends += 1;
                         }
                     }
@@ -449,7 +449,7 @@ fn a_network_that_ends_sends_what_is_queued_and_its_consumers_read_all_of_it() {
             for number in 0..=buffers {
                 let mut next = buffer(number, if number < buffers { 1000 } else { 0 });
                 if number == buffers {
-                    assert!(next.push_control(Control::EndOfInput));
+                    assert!(next.push_control(Control::EndOfInput(StopMode::Drain)));
                 }
                 until(&mut [&mut out], |_| sender.has_room());
                 assert!(sender.push(next).is_ok());

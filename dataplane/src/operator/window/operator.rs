@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::element::StopMode;
 use crate::error::Result;
 use crate::limits::FIRE_BITE;
 use crate::metrics::{SubtaskMetrics, add};
@@ -656,7 +657,11 @@ where
     }
 
     /// Processing time would go on, but nobody waits for it: each timer that is set fires once, and those set meanwhile do not.
-    fn on_end_of_input(&mut self, output: &mut Output) -> Result<Progress> {
+    /// Where the input was cut off, windows stay as they are.
+    fn on_end_of_input(&mut self, mode: StopMode, output: &mut Output) -> Result<Progress> {
+        if mode == StopMode::NoDrain {
+            return Ok(Progress::Done);
+        }
         let keyed = self.windows.keyed();
         self.left = Some(keyed.timers.take());
         self.firing = Some(Firing {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::pair::{self, Mark, Pair, Step};
 use super::{connection, key};
 use crate::batch::{Buffer, BufferPool};
-use crate::element::{Control, Watermark};
+use crate::element::{Control, StopMode, Watermark};
 use crate::exchange::connection::{Connection, Departures, Direction, Notice};
 use crate::exchange::frame::Frame;
 use crate::exchange::remote::{Dirty, RemoteReceiver, SenderHandle};
@@ -210,7 +210,7 @@ impl Forged {
             }
             Self::Free { marks, ends } => {
                 let mut buffer = Buffer::exactly(ELEMENT_HEADER_BYTES * (marks.len() + ends) + 8);
-                let ends = std::iter::repeat_n(Control::EndOfInput, *ends);
+                let ends = std::iter::repeat_n(Control::EndOfInput(StopMode::Drain), *ends);
                 for control in marks.iter().map(|mark| control(*mark)).chain(ends) {
                     // Each by itself: a hostile peer need not let them replace each other.
                     let mut one = Buffer::exactly(ELEMENT_HEADER_BYTES);

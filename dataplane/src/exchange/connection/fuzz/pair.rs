@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::{connection, key};
 use crate::batch::{Buffer, BufferPool, InputBuffer};
-use crate::element::{Control, Element, Watermark};
+use crate::element::{Control, Element, StopMode, Watermark};
 use crate::exchange::connection::{Connection, Departures, Direction, Notice};
 use crate::exchange::remote::{RemoteReceiver, SenderHandle};
 use crate::limits::{BUFFER_BYTES, CHANNEL_BUFFERS, CHANNEL_CREDIT};
@@ -261,7 +261,7 @@ impl Channel {
 
     fn end(&mut self) {
         let mut buffer = Buffer::exactly(64);
-        assert!(buffer.push_control(Control::EndOfInput));
+        assert!(buffer.push_control(Control::EndOfInput(StopMode::Drain)));
         if !self.ended && self.offer(buffer, vec![Item::End], None) {
             self.ended = true;
         }
@@ -308,7 +308,7 @@ impl Channel {
                     records += 1;
                     self.on_record(&record);
                 }
-                Element::Control(Control::EndOfInput) => self.on_item(Item::End),
+                Element::Control(Control::EndOfInput(_)) => self.on_item(Item::End),
                 Element::Control(Control::Watermark { watermark, .. }) => match watermark {
                     Watermark::At(EventTime(time)) => self.on_item(Item::Watermark(time)),
                     Watermark::Idle => self.on_item(Item::Idle),

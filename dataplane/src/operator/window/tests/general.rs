@@ -310,3 +310,28 @@ fn state_of_one_session_window_is_refused_with_what_to_do() {
         "{error}"
     );
 }
+
+/// Nothing that is open fires, whatever it waits for.
+#[test]
+fn g17_windows_stay_open_when_their_input_is_cut_off() {
+    let size = Duration::from_secs(3_600);
+    let global = GlobalWindows::create_with_end_of_stream_trigger;
+    let operators = || {
+        [
+            accumulating(windowing(TumblingProcessingTimeWindows::of(size))),
+            accumulating(windowing(TumblingEventTimeWindows::of(size))),
+            accumulating(windowing(ProcessingTimeSessionWindows::with_gap(size))),
+            listing(windowing(global()), None),
+        ]
+    };
+    for (cut_off, drained) in operators().into_iter().zip(operators()) {
+        let mut harness = Harness::new(cut_off);
+        harness.send(1, 5, 3);
+        harness.cut_off();
+        assert_eq!(harness.rows(), []);
+        let mut harness = Harness::new(drained);
+        harness.send(1, 5, 3);
+        harness.end();
+        assert_eq!(harness.rows().len(), 1, "the same with a drain");
+    }
+}

@@ -13,7 +13,7 @@ use super::function::{Apply, Emit, ProcessWindowFunction, WindowElements};
 use super::operator::Windowing;
 use super::trigger::Trigger;
 use super::*;
-use crate::element::{Control, Watermark};
+use crate::element::{Control, StopMode, Watermark};
 use crate::metrics::SubtaskMetrics;
 use crate::operator::chain::{Captured, Chain, ChainNode, Output, Signal, test_context};
 use crate::operator::stateless::Filter;
@@ -268,9 +268,14 @@ impl Harness {
         self.time.set_ms(now_ms.unsigned_abs());
     }
 
+    /// The input is cut off: a stop without a drain.
+    fn cut_off(&mut self) {
+        self.signal(Signal::Control(Control::EndOfInput(StopMode::NoDrain)));
+    }
+
     fn end(&mut self) {
         self.watermark(i64::MAX);
-        self.signal(Signal::Control(Control::EndOfInput));
+        self.signal(Signal::Control(Control::EndOfInput(StopMode::Drain)));
     }
 
     /// What came out since the last call, sorted.
