@@ -31,6 +31,7 @@ use crate::source::alignment::AlignmentCell;
 use crate::source::watermark::SplitWatermarks;
 use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
 
+pub mod finished;
 pub mod spec;
 
 const NS_PER_MS: u64 = 1_000_000;

@@ -29,6 +29,7 @@ use crate::runtime::context::{PrepareContext, SplitAssignment};
 use crate::runtime::core::{ConnectionId, CoreHandle};
 use crate::runtime::housekeeping::Housekeeping;
 use crate::source::SourceReader;
+use crate::subtask::finished;
 use crate::subtask::spec::{HeadSpec, OutputSpec, ReceiverSpec, SenderSpec, SubtaskSpec};
 
 /// The other end of a channel.
@@ -90,6 +91,8 @@ pub struct SubtaskPlan {
     inputs: Vec<Input>,
     outputs: Vec<Output>,
     splits: Vec<SplitAssignment>,
+    /// Its operators do not run again.
+    finished_before: bool,
 }
 
 #[derive(Debug)]
@@ -271,6 +274,7 @@ fn read_subtask(
         inputs,
         outputs,
         splits: splits.collect(),
+        finished_before: subtask.finished_before(),
     })
 }
 
@@ -343,6 +347,9 @@ fn build_subtask(
         reader: None,
         operators: HashMap::new(),
     };
+    if plan.finished_before {
+        return Ok(built);
+    }
     for id in &plan.operators {
         let (node, code) = (&nodes[*id as usize], &topology.nodes[*id as usize]);
         let context = PrepareContext {
@@ -500,7 +507,17 @@ impl Wire<'_> {
         let nodes = &deployment.nodes;
         let head_id = plan.operators[0];
         let head_node = &nodes[head_id as usize];
-        let (head, output) = if head_node.is_source {
+        let (head, output) = if plan.finished_before {
+            let head = if head_node.is_source {
+                finished::source()
+            } else {
+                self.gate(plan, topology)?
+            };
+            let partitions = plan.outputs.iter();
+            let partitions = partitions.map(|output| self.partition(output, plan, topology));
+            let partitions = partitions.collect::<Result<Vec<_>>>()?;
+            (head, finished::output(&head_node.name, partitions))
+        } else if head_node.is_source {
             let NodeCode::Source {
                 factory,
                 watermarks,
@@ -533,21 +550,8 @@ impl Wire<'_> {
                 output,
             )
         } else {
-            let mut inputs = Vec::new();
-            for Input {
-                channel,
-                credit,
-                edge,
-            } in &plan.inputs
-            {
-                inputs.push((
-                    self.receiver(channel, *credit)?,
-                    channel.peer.task_manager_id.clone(),
-                    edge_code(topology, *edge).map_or(0, |code| code.input),
-                ));
-            }
             (
-                HeadSpec::Gate(inputs),
+                self.gate(plan, topology)?,
                 self.node(head_id, plan, code, nodes, topology)?,
             )
         };
@@ -560,6 +564,23 @@ impl Wire<'_> {
             head,
             output,
         })
+    }
+
+    fn gate(&mut self, plan: &SubtaskPlan, topology: &Topology) -> Result<HeadSpec> {
+        let mut inputs = Vec::new();
+        for Input {
+            channel,
+            credit,
+            edge,
+        } in &plan.inputs
+        {
+            inputs.push((
+                self.receiver(channel, *credit)?,
+                channel.peer.task_manager_id.clone(),
+                edge_code(topology, *edge).map_or(0, |code| code.input),
+            ));
+        }
+        Ok(HeadSpec::Gate(inputs))
     }
 
     fn node(

@@ -1,13 +1,22 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-use ringflow_schemas::graph::Program;
+use ringflow_schemas::graph::{self, Program};
 use ringflow_schemas::id::JobId;
+use ringflow_schemas::network::{CREDIT_MAX, ROAD_BUFFERS_MAX};
 
 use super::*;
-use crate::program::{ProgramResolver, Topology};
-use crate::runtime::core::{CoreCommandBox, SpinPolicy};
-use crate::runtime::placement::Placement;
+use crate::exchange::network::NetworkOptions;
+use crate::exchange::uring::Features;
+use crate::operator::{Operator, OperatorFactory};
+use crate::program::{EdgeCode, NodeCode, ProgramResolver, Topology};
+use crate::runtime::context::PrepareContext;
+use crate::runtime::core::{self, CoreCommandBox, CoreConfig, SpinPolicy};
+use crate::runtime::placement::{Placement, allowed_cpus};
+use crate::source::watermark::WatermarkPolicy;
+use crate::source::{SourceFactory, SourceReader};
+use crate::state::disk::StateStorage;
 use crate::subtask::spec::{HeadSpec, OutputSpec};
 
 struct NoPrograms;
@@ -239,6 +248,265 @@ async fn when_the_job_manager_is_lost_a_full_mailbox_does_not_keep_subtasks_aliv
     let (end, ()) = tokio::join!(client.cancel_all(), core);
     assert!(end.is_ok() && client.running.is_empty());
     assert!(start.elapsed() < CANCEL_WAIT, "it did not wait in vain");
+}
+
+#[tokio::test]
+async fn g17_a_stop_reaches_cores_by_its_mode_and_a_cancel_overtakes_it() {
+    let (mut client, arrived) = client(&[2]);
+    client.running.extend([attempt(0), attempt(1)]);
+    let next = || arrived[0].try_recv().map(|command| *command);
+    client.on_stop(&[attempt(0)], StopMode::Drain);
+    let Ok(CoreCommand::Stop(attempts, mode)) = next() else {
+        panic!("no stop");
+    };
+    assert_eq!((attempts, mode), (vec![attempt(0)], StopMode::Drain));
+    // Nothing here to stop: it ended, or is not on its core yet.
+    client.on_stop(&[attempt(7)], StopMode::Drain);
+    assert!(next().is_err());
+    // With a full mailbox both wait; one that is cancelled meanwhile is not stopped.
+    for _ in 0..2 {
+        drop(client.cores[0].send(CoreCommand::Shutdown));
+    }
+    client.on_stop(&[attempt(0), attempt(1)], StopMode::NoDrain);
+    client.send_cancel(&[attempt(0)]);
+    while next().is_ok() {}
+    let (outbound, _messages) = mpsc::unbounded_channel();
+    client.on_core_event(CoreEvent::Running(attempt(1)), &outbound);
+    let Ok(CoreCommand::Cancel(attempts)) = next() else {
+        panic!("no cancel");
+    };
+    assert_eq!(attempts, [attempt(0)]);
+    let Ok(CoreCommand::Stop(attempts, mode)) = next() else {
+        panic!("no stop");
+    };
+    assert_eq!((attempts, mode), (vec![attempt(1)], StopMode::NoDrain));
+    client.on_core_event(CoreEvent::Running(attempt(1)), &outbound);
+    assert!(next().is_err(), "said once");
+}
+
+/// A program whose operators tell that they were built.
+struct Tells(Arc<AtomicBool>);
+
+impl Tells {
+    fn told<T>(&self) -> Result<T> {
+        self.0.store(true, Ordering::Relaxed);
+        Err(Error::deployment("an operator was built"))
+    }
+}
+
+impl SourceFactory for Tells {
+    fn prepare(&self, _: &PrepareContext) -> Result<Box<dyn SourceReader>> {
+        self.told()
+    }
+}
+
+impl OperatorFactory for Tells {
+    fn prepare(&self, _: &PrepareContext) -> Result<Box<dyn Operator>> {
+        self.told()
+    }
+}
+
+impl ProgramResolver for Tells {
+    fn resolve(&self, _: Program<'_>) -> std::result::Result<Arc<Topology>, String> {
+        let own = || Self(Arc::clone(&self.0));
+        Ok(Arc::new(Topology {
+            nodes: vec![
+                NodeCode::Source {
+                    factory: Arc::new(own()),
+                    watermarks: WatermarkPolicy::NONE,
+                    assigner: None,
+                },
+                NodeCode::Operator(Arc::new(own())),
+            ],
+            edges: vec![EdgeCode::default()],
+            hash: 0,
+        }))
+    }
+}
+
+/// A source and a sink with a channel between them, both on slot 0 of TaskManager `tm`.
+fn source_and_sink(finished_before: bool) -> Message<FromJobManager> {
+    Message::build(|builder| {
+        let name = builder.create_string("n");
+        let program = graph::ProgramArgs {
+            name: Some(name),
+            ..graph::ProgramArgs::default()
+        };
+        let program = Program::create(builder, &program);
+        let kinds = [graph::OperatorKind::Source, graph::OperatorKind::Sink];
+        let nodes = kinds.map(|kind| {
+            let args = graph::StreamNodeArgs {
+                uid: Some(name),
+                name: Some(name),
+                kind,
+                ..graph::StreamNodeArgs::default()
+            };
+            graph::StreamNode::create(builder, &args)
+        });
+        let edge = graph::StreamEdgeArgs {
+            target: 1,
+            ..graph::StreamEdgeArgs::default()
+        };
+        let edge = graph::StreamEdge::create(builder, &edge);
+        let (nodes, edges) = (
+            builder.create_vector(&nodes),
+            builder.create_vector(&[edge]),
+        );
+        let args = graph::StreamGraphArgs {
+            name: Some(name),
+            program: Some(program),
+            nodes: Some(nodes),
+            edges: Some(edges),
+            ..graph::StreamGraphArgs::default()
+        };
+        let stream_graph = graph::StreamGraph::create(builder, &args);
+        let ids = [0, 1].map(|vertex| ExecutionAttemptId {
+            vertex,
+            ..attempt(0)
+        });
+        let [producer, consumer] = ids.map(wire::ExecutionAttemptId::from);
+        let id = builder.create_string("tm");
+        let channel = wire::ChannelDescriptorArgs {
+            producer: Some(&producer),
+            consumer: Some(&consumer),
+            peer_task_manager_id: Some(id),
+            ..wire::ChannelDescriptorArgs::default()
+        };
+        let channel = wire::ChannelDescriptor::create(builder, &channel);
+        let channels = builder.create_vector(&[channel]);
+        let input = wire::InputGateDescriptorArgs {
+            operator: 1,
+            channels: Some(channels),
+            credit: CREDIT_MAX,
+            ..wire::InputGateDescriptorArgs::default()
+        };
+        let input = wire::InputGateDescriptor::create(builder, &input);
+        let output = wire::ResultPartitionDescriptorArgs {
+            channels: Some(channels),
+            road_buffers: ROAD_BUFFERS_MAX,
+            ..wire::ResultPartitionDescriptorArgs::default()
+        };
+        let output = wire::ResultPartitionDescriptor::create(builder, &output);
+        let subtasks = [(&producer, 0u32), (&consumer, 1)].map(|(attempt, vertex)| {
+            let is_source = vertex == 0;
+            let inputs = builder.create_vector(if is_source {
+                &[]
+            } else {
+                std::slice::from_ref(&input)
+            });
+            let outputs = builder.create_vector(if is_source {
+                std::slice::from_ref(&output)
+            } else {
+                &[]
+            });
+            let operators = builder.create_vector(&[vertex]);
+            let chained_edges = builder.create_vector::<u32>(&[]);
+            let args = wire::SubtaskDescriptorArgs {
+                attempt: Some(attempt),
+                vertex_name: Some(name),
+                parallelism: 1,
+                max_parallelism: 128,
+                operators: Some(operators),
+                chained_edges: Some(chained_edges),
+                inputs: Some(inputs),
+                outputs: Some(outputs),
+                finished_before,
+                ..wire::SubtaskDescriptorArgs::default()
+            };
+            wire::SubtaskDescriptor::create(builder, &args)
+        });
+        let subtasks = builder.create_vector(&subtasks);
+        let job = wire::JobId::from(JobId(7));
+        let deploy = wire::DeploySubtasksArgs {
+            job: Some(&job),
+            graph: Some(stream_graph),
+            subtasks: Some(subtasks),
+        };
+        let deploy = wire::DeploySubtasks::create(builder, &deploy);
+        let args = wire::JobManagerMessageArgs {
+            payload_type: wire::JobManagerPayload::DeploySubtasks,
+            payload: Some(deploy.as_union_value()),
+        };
+        wire::JobManagerMessage::create(builder, &args)
+    })
+}
+
+/// From the deployment to the last word, on a core of its own: the operators are not even built, and neither subtask moves a record.
+/// The same deployment without the flag builds them.
+#[tokio::test]
+async fn g19_subtasks_that_had_finished_initialize_run_and_finish_without_their_operators() {
+    for finished_before in [true, false] {
+        let (mut client, _, events) = client_that_hears(&[]);
+        let cpus = allowed_cpus().expect("CPUs");
+        let config = CoreConfig {
+            index: 0,
+            cpu: cpus[0],
+            housekeeping: cpus.clone(),
+            spin: SpinPolicy::For(0),
+            preempt_timer: None,
+            pool_buffers: 64,
+            network: NetworkOptions {
+                features: Features::probe().expect("io_uring"),
+                zero_copy: false,
+            },
+            state: StateStorage::HashMap,
+        };
+        let (handle, thread) = core::start(config, events).expect("a core");
+        client.endings = Endings::new(1);
+        client.cores = vec![handle];
+        client.config.placement.slots = vec![0];
+        let built = Arc::<AtomicBool>::default();
+        client.config.resolver = Arc::new(Tells(Arc::clone(&built)));
+
+        let (outbound, mut messages) = mpsc::unbounded_channel();
+        let (internal, mut internals) = mpsc::unbounded_channel();
+        let message = source_and_sink(finished_before);
+        let deployment = Deployment::parse(&message).expect("a deployment");
+        client.on_deploy(&message, deployment, "cluster", &internal, &outbound);
+        let mut words = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let expected = if finished_before { 6 } else { 4 };
+        while words.len() < expected {
+            tokio::select! {
+                Some(event) = internals.recv() => client.on_internal(event, &outbound),
+                Some(event) = client.core_events.recv() => client.on_core_event(event, &outbound),
+                Some(message) = messages.recv() => words.push(message),
+                () = sleep_until(deadline) => panic!("{} words only", words.len()),
+            }
+        }
+        let mut statuses = vec![Vec::new(); 2];
+        for word in &words {
+            let change = word.get().payload_as_subtask_status_changed();
+            let change = change.expect("a status");
+            let vertex = ExecutionAttemptId::from(change.attempt()).vertex;
+            statuses[vertex as usize].push(change.status());
+            if let Some(report) = change.report() {
+                let counters = report.counters();
+                assert_eq!(
+                    (
+                        counters.records_in(),
+                        counters.records_out(),
+                        counters.source_records(),
+                        counters.sink_records()
+                    ),
+                    (0, 0, 0, 0)
+                );
+                assert_eq!(report.watermark_ms() == i64::MAX, vertex == 1);
+            }
+        }
+        use wire::SubtaskStatus as Is;
+        let each = if finished_before {
+            vec![Is::Initializing, Is::Running, Is::Finished]
+        } else {
+            vec![Is::Initializing, Is::Failed]
+        };
+        assert_eq!(statuses, [each.clone(), each]);
+        assert_eq!(built.load(Ordering::Relaxed), !finished_before);
+        client.cores[0]
+            .send(CoreCommand::Shutdown)
+            .expect("it hears");
+        thread.join().expect("it ends");
+    }
 }
 
 /// A process that has lost a core and its JobManager at once ends, whether anything ran on its cores or not.
