@@ -229,6 +229,22 @@ pub struct CancelArgs {
     pub job_id: String,
 }
 
+/// `ringflow stop`.
+#[derive(Debug, Clone, Args)]
+pub struct StopArgs {
+    /// Cluster.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// End event time too, so that all windows and event-time timers fire
+    #[arg(short = 'd', long)]
+    pub drain: bool,
+    /// Do not wait for the end of the job
+    #[arg(long)]
+    pub detached: bool,
+    /// The job's id
+    pub job_id: String,
+}
+
 /// `ringflow info`.
 #[derive(Debug, Clone, Args)]
 #[command(

@@ -298,4 +298,24 @@ impl RestClient {
         self.read::<serde_json::Value>(self.agent.patch(url).send_empty())
             .map(drop)
     }
+
+    /// Has a job end in good order, with its event time or without; answers what the user should know.
+    ///
+    /// # Errors
+    /// The JobManager is unreachable or does not know the job, or the job does not run.
+    pub fn stop(&self, job: &str, drain: bool) -> crate::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Stopping {
+            warnings: Vec<String>,
+        }
+        let job: JobId = job
+            .parse()
+            .with_context(|| format!("`{job}` is no job id; `ringflow list` shows them"))?;
+        let request = self
+            .agent
+            .post(self.url(&format!("/jobs/{job}/stop")))
+            .header("Content-Type", "application/json");
+        let body = serde_json::json!({ "drain": drain }).to_string();
+        Ok(self.read::<Stopping>(request.send(body))?.warnings)
+    }
 }

@@ -198,6 +198,27 @@ fn run_on(
     }
 }
 
+/// Waits for the end of a job of a cluster; how it stood then. Interrupting the process leaves the job alone.
+///
+/// # Errors
+/// The JobManager does not know the job, or was out of reach for too long.
+pub fn wait_for_end(client: &RestClient, job: &str) -> crate::Result<Progress> {
+    let clock = Clock::system();
+    let mut answered_ns = clock.now_ns();
+    loop {
+        match client.progress(job) {
+            Ok(progress) if progress.is_terminal() => return Ok(progress),
+            Ok(_) => answered_ns = clock.now_ns(),
+            // As in `run_on`.
+            Err(error)
+                if error.is::<Unreachable>()
+                    && clock.now_ns().saturating_sub(answered_ns) < PATIENCE_NS => {}
+            Err(error) => return Err(error.context(format!("lost sight of job {job}"))),
+        }
+        std::thread::park_timeout(POLL);
+    }
+}
+
 fn summarize(progress: Progress) -> crate::Result<Summary> {
     if progress.state == "FAILED" {
         let cause = progress

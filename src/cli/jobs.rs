@@ -1,15 +1,17 @@
-//! `run`, `list`, `cancel`, `info`.
+//! `run`, `list`, `cancel`, `stop`, `info`.
 //!
 //! Owns: what clients do with jobs. Left out: the work itself ([`crate::cli::execute`]).
 
 use std::io::Write;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::api::graph::ExecutionConfig;
-use crate::cli::args::{CancelArgs, InfoArgs, ListArgs, OutputFormat, ReceiveMode, RunArgs};
+use crate::cli::args::{
+    CancelArgs, InfoArgs, ListArgs, OutputFormat, ReceiveMode, RunArgs, StopArgs,
+};
 use crate::cli::client::RestClient;
-use crate::cli::execute::{JobRequest, Target, execute};
+use crate::cli::execute::{JobRequest, Target, execute, wait_for_end};
 use crate::cli::local::LocalOptions;
 use crate::cli::progress::{Terminal, print_summary};
 
@@ -146,6 +148,34 @@ fn job_seconds(duration_ms: i64) -> f64 {
 pub fn cancel(args: &CancelArgs) -> crate::Result<()> {
     RestClient::new(&args.client.job_manager).cancel(&args.job_id)?;
     writeln!(std::io::stdout(), "Cancelled job {}.", args.job_id)?;
+    Ok(())
+}
+
+/// Stops a job in good order.
+///
+/// # Errors
+/// The JobManager is unreachable, the job is unknown or does not run, or it does not come to a good end.
+pub fn stop(args: &StopArgs) -> crate::Result<()> {
+    let client = RestClient::new(&args.client.job_manager);
+    for warning in client.stop(&args.job_id, args.drain)? {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
+    if args.detached {
+        writeln!(std::io::stdout(), "Stopping job {}.", args.job_id)?;
+        return Ok(());
+    }
+    let ended = wait_for_end(&client, &args.job_id)?;
+    if ended.state != "FINISHED" {
+        let cause = ended
+            .failure
+            .map_or_else(String::new, |cause| format!(": {cause}"));
+        bail!(
+            "job {} is {} instead of FINISHED{cause}",
+            ended.jid,
+            ended.state
+        );
+    }
+    writeln!(std::io::stdout(), "Stopped job {}.", args.job_id)?;
     Ok(())
 }
 

@@ -47,6 +47,13 @@ enum Command {
     List(args::ListArgs),
     /// Cancel a job
     Cancel(args::CancelArgs),
+    /// Stop a running job in good order: its sources end, what they have read is processed, and the job is FINISHED
+    ///
+    /// Without --drain nothing fires: windows and timers that are open are given up with the state of the job. With it event
+    /// time ends, so that all windows and event-time timers fire before the job does.
+    ///
+    /// No savepoint is taken: ringflow has none yet, so a stopped job cannot be resumed from where it stood.
+    Stop(args::StopArgs),
     /// Print the plan of a job without running it
     Info(args::InfoArgs),
     /// Measure ringflow on this machine: latency, throughput, exchange, each beside a bare program's figure
@@ -78,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => jobs::run(&args),
         Command::List(args) => jobs::list(&args),
         Command::Cancel(args) => jobs::cancel(&args),
+        Command::Stop(args) => jobs::stop(&args),
         Command::Info(args) => jobs::info(&args),
         Command::Bench(args) => crate::bench::run(&args),
         Command::Generate(args) => generate::generate(&args),

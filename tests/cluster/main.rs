@@ -16,6 +16,7 @@ use support::{Cluster, Process, Tm, cpus, fails, ringflow, run_job, wait_for};
 mod bad_input;
 mod network;
 mod state_on_disk;
+mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 
