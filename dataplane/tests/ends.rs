@@ -1,4 +1,5 @@
-//! How streams end on a data core: stops with and without a drain, and subtasks that had finished before their job was restored.
+//! How streams end on a data core: stops with and without a drain, and subtasks that had finished before their job was
+//! restored.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -54,7 +55,8 @@ unsafe impl Record for Number {
     }
 }
 
-/// Gives number n at event time n x `step_ms` modulo `round_ms`, up to `count` of them, and then nothing, but does not end.
+/// Gives number n at event time n x `step_ms` modulo `round_ms`, up to `count` of them, and then nothing, but does not
+/// end.
 struct Unbounded {
     next: u64,
     count: u64,
@@ -272,8 +274,9 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An endless source whose event time never leaves a window of 10 s feeds that window and, over an exchange of its own, a sink
-/// that takes every record. Only a drain makes the window fire; in both modes every record that was read reaches the sink.
+/// An endless source whose event time never leaves a window of 10 s feeds that window and, over an exchange of its own,
+/// a sink that takes every record. Only a drain makes the window fire; in both modes every record that was read reaches
+/// the sink.
 #[test]
 fn g17_only_a_drain_fires_what_is_open_and_a_plain_stop_loses_no_record_on_its_way() {
     for mode in [StopMode::Drain, StopMode::NoDrain] {
@@ -317,22 +320,23 @@ fn g17_only_a_drain_fires_what_is_open_and_a_plain_stop_loses_no_record_on_its_w
 #[test]
 fn g17_an_idle_source_is_stopped() {
     let mut core = TestCore::start();
-    let counted = Arc::<Seen>::default();
+    let (passed, counted) = (Arc::<Seen>::default(), Arc::<Seen>::default());
     let few = Unbounded {
         next: 0,
         count: 10,
         step_ms: 1,
         round_ms: 9_000,
     };
+    let both = OutputSpec::Several(vec![sink(&passed), to(0, 1)]);
     core.deploy(vec![
-        subtask(0, source(few), to(0, 1)),
+        subtask(0, source(few), both),
         subtask(1, gate(&[0], 1), windows(&counted)),
     ]);
     let sweeps = || core.core.doorbell().sweeps();
-    wait_until("the core sleeps", || {
-        let before = sweeps();
+    wait_until("all is read and the core sleeps", || {
+        let (read, before) = (passed.records(), sweeps());
         std::thread::park_timeout(Duration::from_millis(5));
-        before > 0 && sweeps() == before
+        read == 10 && sweeps() == before
     });
     let stop = CoreCommand::Stop(vec![attempt(0)], StopMode::Drain);
     core.core.send(stop).unwrap();
@@ -341,9 +345,9 @@ fn g17_an_idle_source_is_stopped() {
     core.shut_down();
 }
 
-/// Event time of an operator with a finished input goes by its other inputs: the finished source, and the finished subtask behind
-/// it, run none of their operators again and read nothing, but the end of their event time comes through. (That checkpoints go on
-/// while such subtasks are there can be shown once there are checkpoints.)
+/// Event time of an operator with a finished input goes by its other inputs: the finished source, and the finished
+/// subtask behind it, run none of their operators again and read nothing, but the end of their event time comes
+/// through. (That checkpoints go on while such subtasks are there can be shown once there are checkpoints.)
 #[test]
 fn g19_finished_subtasks_do_not_run_again_but_pass_on_the_end() {
     let mut core = TestCore::start();

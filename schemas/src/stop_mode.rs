@@ -9,8 +9,8 @@
 pub enum StopMode {
     /// Cut off while more would have come: event time does not end, what is open stays open, and nothing fires.
     NoDrain,
-    /// Complete: the input was bounded, or the job is stopped for good. Event time ends before the stream does, so windows and
-    /// timers have fired.
+    /// Complete: the input was bounded, or the job is stopped for good. Event time ends before the stream does, so
+    /// windows and timers have fired.
     Drain,
 }
 

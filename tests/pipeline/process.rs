@@ -254,3 +254,70 @@ fn state_that_was_not_registered_is_an_error_that_says_where_to() {
         "{text}"
     );
 }
+
+/// Gives out how many numbers its subtask has seen, whatever their keys: operator state belongs to none.
+#[derive(Clone, Default)]
+struct SeenHere(OperatorListState<u64>);
+
+impl SeenHere {
+    fn register(&mut self, context: &mut RuntimeContext<'_>) -> OperatorResult<()> {
+        let seen = ListStateDescriptor::new("seen");
+        self.0 = context.operator_state().get_list_state(&seen)?;
+        Ok(())
+    }
+
+    fn see(&self, number: u64, lists: &mut OperatorLists) -> OperatorResult<Number> {
+        self.0.add(lists, &number)?;
+        Ok(Number::new(self.0.len(lists)? as u64))
+    }
+}
+
+impl ProcessFunction<Number, Number> for SeenHere {
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> OperatorResult<()> {
+        let by_key = context.get_state(&ValueStateDescriptor::<u64>::new("by key"));
+        assert!(by_key.unwrap_err().to_string().contains("key_by"));
+        self.register(context)
+    }
+
+    fn process_element(
+        &mut self,
+        number: Row<'_, Number>,
+        context: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, Number>,
+    ) -> OperatorResult<()> {
+        out.collect(self.see(number.value(), context.operator_state())?);
+        Ok(())
+    }
+}
+
+impl KeyedProcessFunction<u64, Number, Number> for SeenHere {
+    fn open(&mut self, context: &mut RuntimeContext<'_>) -> OperatorResult<()> {
+        self.register(context)
+    }
+
+    fn process_element(
+        &mut self,
+        number: Row<'_, Number>,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Number>,
+    ) -> OperatorResult<()> {
+        out.collect(self.see(number.value(), context.operator_state())?);
+        Ok(())
+    }
+}
+
+#[test]
+fn operator_state_belongs_to_a_subtask_and_to_no_key() {
+    let env = environment(2);
+    let seen = count(numbers(&env, 100).process(SeenHere::default()));
+    env.execute("seen").unwrap();
+    // Each of the two subtasks has half of the numbers.
+    let twice: BTreeMap<u64, u32> = (1..=50).map(|n| (n, 2)).collect();
+    assert_eq!(*seen.lock().unwrap(), twice);
+
+    let env = environment(1);
+    let keyed = numbers(&env, 100).key_by(|n| n.value());
+    let seen = count(keyed.process(SeenHere::default()));
+    env.execute("seen by key").unwrap();
+    assert_eq!(*seen.lock().unwrap(), each_once(1..101));
+}

@@ -62,8 +62,8 @@ pub(super) fn aggregations(named: Option<Vec<String>>) -> Result<Vec<Aggregation
     named.iter().map(one).collect()
 }
 
-/// Whether a stop shall drain, from its body as Flink has it: `drain` may be left out, as may the whole body. What only a savepoint
-/// has a use for is refused rather than ignored.
+/// Whether a stop shall drain, from its body as Flink has it: `drain` may be left out, as may the whole body. What
+/// only a savepoint has a use for is refused rather than ignored.
 pub(super) fn drain(body: &[u8]) -> Result<bool, Refusal> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(false);

@@ -242,8 +242,8 @@ async fn cancel(
     }
 }
 
-/// `POST /jobs/:id/stop {"drain": bool}`. Flink's takes a savepoint on the way; there are none yet, so there is no operation to ask
-/// about later, and what only a savepoint has a use for is refused.
+/// `POST /jobs/:id/stop {"drain": bool}`. Flink's takes a savepoint on the way; there are none yet, so there is no
+/// operation to ask about later, and what only a savepoint has a use for is refused.
 async fn stop(
     State(handle): Handle,
     Path(id): Id,

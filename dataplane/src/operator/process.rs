@@ -1,7 +1,8 @@
 //! Process functions: user code with state, timers and side outputs.
 //!
 //! Owns: the traits that users implement ([`ProcessFunction`], [`KeyedProcessFunction`], [`KeyedCoProcessFunction`],
-//! [`KeyedBroadcastProcessFunction`]), the contexts they are given, and the operators that call them, each with its operator state.
+//! [`KeyedBroadcastProcessFunction`]), the contexts they are given, and the operators that call them, each with its
+//! operator state.
 //! Invariant: a function is called by one core only, for one record or timer at a time, and sees state of that record's or
 //! timer's key. Event-time timers fire in order, before the watermark that made them due goes on.
 //! Left out: processing-time timers that are open when the input ends: they do not fire, as in Flink.

@@ -1,8 +1,9 @@
 //! Subtasks that had finished before their job was restored.
 //!
 //! Owns: what such a subtask runs instead of its operators, which are not even built: [`source`] and [`output`].
-//! Invariant: no record leaves it. It passes on that event time and its input have ended, as it did when it finished: a source at
-//! once, another subtask when that has come over all of its channels, so that its producers get rid of what they send.
+//! Invariant: no record leaves it. It passes on that event time and its input have ended, as it did when it finished: a
+//! source at once, another subtask when that has come over all of its channels, so that its producers get rid of what
+//! they send.
 //! Left out: which subtasks those are (the deployment says so).
 //!
 //! Source: Flink `FinishedOperatorChain`, `FinishedOnRestoreInput`, FLIP-147.

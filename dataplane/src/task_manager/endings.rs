@@ -1,8 +1,8 @@
 //! Attempts that shall end, on their way to the cores.
 //!
-//! Owns: [`Endings`]. Invariant: an attempt that shall end is offered to every core until that core has taken the command or
-//! the attempt has ended, so what waits is bounded by the attempts that run here, for each core. Who is cancelled is not
-//! stopped any more.
+//! Owns: [`Endings`]. Invariant: an attempt that shall end is offered to every core until that core has taken the
+//! command or the attempt has ended, so what waits is bounded by the attempts that run here, for each core. Who is
+//! cancelled is not stopped any more.
 //! Left out: when to offer again, and who hears of the end (the control client).
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,8 +1,9 @@
 //! Broadcast state: a map that every subtask has a copy of.
 //!
-//! Owns: [`BroadcastState`] (the handle), [`BroadcastView`] and [`BroadcastAccess`] (leave to read it, and to write it), and where
-//! the maps are.
-//! Invariant: who has a view cannot write, so that functions change the state only with broadcast records, which all subtasks get.
+//! Owns: [`BroadcastState`] (the handle), [`BroadcastView`] and [`BroadcastAccess`] (leave to read it, and to write
+//! it), and where the maps are.
+//! Invariant: who has a view cannot write, so that functions change the state only with broadcast records, which all
+//! subtasks get.
 //! Left out: that functions of all subtasks do the same with them, which is theirs.
 
 use std::any::type_name;
@@ -15,8 +16,8 @@ use crate::state::handles::{KeyedAccess, MapState, MapStateDescriptor};
 use crate::state::operator_state::snapshot::{NamedState, Redistribution};
 use crate::state::value::{PlainValue, StateValue, decode_whole};
 
-/// State that broadcast records write and all records read. Its map is the same in every subtask as long as functions write
-/// what follows from the broadcast record and the state alone.
+/// State that broadcast records write and all records read. Its map is the same in every subtask as long as functions
+/// write what follows from the broadcast record and the state alone.
 pub struct BroadcastState<K, V>(MapState<K, V>);
 
 impl<K, V> Clone for BroadcastState<K, V> {

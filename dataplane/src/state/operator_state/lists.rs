@@ -1,9 +1,9 @@
 //! List state of an operator: items as bytes, by the name of the state.
 //!
-//! Owns: [`OperatorLists`] (the lists of one operator in one subtask) and [`OperatorListState`] (the typed handle that a function
-//! keeps).
-//! Invariant: a list holds only what handles of its type wrote, or what was restored under the same type and can be read as it; a
-//! handle opens no list of another operator.
+//! Owns: [`OperatorLists`] (the lists of one operator in one subtask) and [`OperatorListState`] (the typed handle that
+//! a function keeps).
+//! Invariant: a list holds only what handles of its type wrote, or what was restored under the same type and can be
+//! read as it; a handle opens no list of another operator.
 //! Left out: who reads which item after a restore ([`super::redistribute`]).
 
 use std::any::type_name;

@@ -4,10 +4,11 @@
 //! [`crate::operator::process::RuntimeContext::operator_state`]. Its states: [`OperatorListState`] (split or union) in
 //! [`OperatorLists`], [`BroadcastState`].
 //! ```text
-//! old subtasks' stores -- snapshot --> OperatorStateSnapshot of each -- redistribute --> one for each new subtask -- restore --> its store
+//! each old subtask's store -- snapshot --> OperatorStateSnapshot
+//!   all of them -- redistribute --> an OperatorStateSnapshot for each new subtask -- restore --> its store
 //! ```
-//! Invariant: a name belongs to one state: one way of redistribution, one type. What was restored and is not asked for is kept, and
-//! is in the next snapshot.
+//! Invariant: a name belongs to one state: one way of redistribution, one type. What was restored and is not asked for
+//! is kept, and is in the next snapshot.
 //! Left out: when snapshots are taken and where they are kept (checkpoints). A type is known by its path in Rust
 //! (`std::any::type_name`), so a type that was moved or renamed is another one to a restore.
 //!
@@ -165,12 +166,12 @@ impl OperatorStateStore {
         Ok(OperatorStateSnapshot { states })
     }
 
-    /// Takes over what subtask `subtask_index` of `parallelism` gets of `snapshots`, one for each subtask of the operator that was
-    /// snapshotted, in their order ([`redistribute`]). Before the operator opens.
+    /// Takes over what subtask `subtask_index` of `parallelism` gets of `snapshots`, one for each subtask of the
+    /// operator that was snapshotted, in their order ([`redistribute`]). Before the operator opens.
     ///
     /// # Errors
-    /// The store is in use, the snapshots are not of one operator, or they hold broadcast state and this operator has no broadcast
-    /// input.
+    /// The store is in use, the snapshots are not of one operator, or they hold broadcast state and this operator has
+    /// no broadcast input.
     pub fn restore(
         &mut self,
         snapshots: &[OperatorStateSnapshot],

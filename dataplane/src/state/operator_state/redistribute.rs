@@ -1,7 +1,8 @@
 //! Operator state on its way from the subtasks that wrote it to those that restore it.
 //!
-//! Owns: [`redistribute`], a pure function. Invariant: over all new subtasks an item of split state is in exactly one, one of union
-//! state in each, and of broadcast state each has one whole copy, whatever the numbers of old and new subtasks are.
+//! Owns: [`redistribute`], a pure function. Invariant: over all new subtasks an item of split state is in exactly one,
+//! one of union state in each, and of broadcast state each has one whole copy, whatever the numbers of old and new
+//! subtasks are.
 //! Left out: reading and writing snapshots.
 
 use std::collections::BTreeMap;
@@ -9,13 +10,13 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::state::operator_state::snapshot::{NamedState, OperatorStateSnapshot, Redistribution};
 
-/// What subtask `subtask_index` of `parallelism` restores of `snapshots`, one for each old subtask, in their order; one that had no
-/// state is empty.
+/// What subtask `subtask_index` of `parallelism` restores of `snapshots`, one for each old subtask, in their order; one
+/// that had no state is empty.
 ///
-/// Split state stays where it was when parallelism does. Otherwise the items of a name stand in a row, old subtask by old subtask,
-/// and are cut into pieces of equal length, in order; the items that are over go to one subtask each, which begin for the next name
-/// where those of the last one ended, so that no subtask gets all of them. Of broadcast state subtask i takes copy i, counted
-/// round and round.
+/// Split state stays where it was when parallelism does. Otherwise the items of a name stand in a row, old subtask by
+/// old subtask, and are cut into pieces of equal length, in order; the items that are over go to one subtask each,
+/// which begin for the next name where those of the last one ended, so that no subtask gets all of them. Of broadcast
+/// state subtask i takes copy i, counted round and round.
 ///
 /// Cost: a copy of what the subtask gets, and a look at every state.
 ///

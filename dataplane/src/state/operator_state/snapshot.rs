@@ -2,7 +2,8 @@
 //!
 //! Owns: [`OperatorStateSnapshot`], [`NamedState`], [`Redistribution`], and their layout:
 //! ```text
-//! | "rfos" 4 | version 2 | states: count 4, then each: name | redistribution 1 | type | items: count 4, then each: length 4, bytes |
+//! | "rfos" 4 | version 2 | count of states 4 | each state |
+//! state: | name | redistribution 1 | type | count of items 4 | each item: length 4, bytes |
 //! texts are their length in 4 bytes and UTF-8; numbers are little endian
 //! ```
 //! Invariant: what `encode` wrote `decode` reads back, whole; any other bytes are an error that says what is wrong.
@@ -72,7 +73,8 @@ pub struct NamedState {
     pub redistribution: Redistribution,
     /// The type of its items, by its path in Rust.
     pub type_name: String,
-    /// The items, in order. One of broadcast state is the map key's bytes, with their length before them, and the value's.
+    /// The items, in order. One of broadcast state is the map key's bytes, with their length before them, and the
+    /// value's.
     pub items: Vec<Vec<u8>>,
 }
 crate::plain_value!(NamedState {

@@ -51,8 +51,8 @@ fn old_subtasks() -> impl Strategy<Value = Vec<Option<[usize; 3]>>> {
 }
 
 proptest! {
-    /// Split: nothing is lost and nothing there twice, and no subtask has two items more than another. Union: all of it, everywhere.
-    /// Broadcast: one whole copy. Whatever the numbers of old and new subtasks are.
+    /// Split: nothing is lost and nothing there twice, and no subtask has two items more than another. Union: all of
+    /// it, everywhere. Broadcast: one whole copy. Whatever the numbers of old and new subtasks are.
     #[test]
     fn g14_each_item_goes_where_its_state_says(old in old_subtasks(), parallelism in 1u32..14) {
         let mut next = 0u32;
@@ -139,7 +139,8 @@ proptest! {
     }
 }
 
-/// Flink's arithmetic, by hand: 5 items on 3 subtasks are 2, 2 and 1, in order; what is over of the next name begins behind.
+/// Flink's arithmetic, by hand: 5 items on 3 subtasks are 2, 2 and 1, in order; what is over of the next name begins
+/// behind.
 #[test]
 fn g14_split_state_is_cut_in_order_and_what_is_over_goes_round() {
     let old = snapshot(vec![
