@@ -187,7 +187,7 @@ fn gate(producers: &[u32], own: u32) -> HeadSpec {
 
 fn source(reader: Unbounded) -> HeadSpec {
     let policy = WatermarkPolicy::bounded(0, None);
-    HeadSpec::Source(Box::new(reader), policy, None, 1)
+    HeadSpec::Source(Box::new(reader), policy, None, 1, None)
 }
 
 fn subtask(vertex: u32, head: HeadSpec, output: OutputSpec) -> SubtaskSpec {
