@@ -64,7 +64,8 @@ pub const BLOCKED_POLL_NS: u64 = 1_000_000;
 /// Records that one source poll may emit before other subtasks of the core get their turn.
 pub const SOURCE_POLL_RECORDS: usize = 512;
 
-/// Timers that a window operator fires in one call, or rows that it gives out: about as much as [`SOURCE_POLL_RECORDS`].
+/// Timers that a window operator fires in one call, rows that it gives out, or results that an async operator does in one turn: about
+/// as much as [`SOURCE_POLL_RECORDS`].
 pub const FIRE_BITE: usize = 512;
 
 /// Places of a pane's table that a window operator looks at in one call: some 100 us.
@@ -72,6 +73,12 @@ pub const MERGE_BITE: usize = 8 * FIRE_BITE;
 
 /// Buffers that a subtask may take from its gate in one turn.
 pub const GATE_TURN_BUFFERS: usize = 4;
+
+/// Records of one subtask that an async operator awaits or holds, unless the program says otherwise: Flink's default.
+pub const ASYNC_CAPACITY: usize = 100;
+
+/// The most that a program may ask for: its queue of answers has a place of some 100 bytes for each, so 7 MiB.
+pub const ASYNC_CAPACITY_MAX: usize = 1 << 16;
 
 /// Records whose keys are announced before they come: enough for their cache misses to overlap, no more than a core has in flight
 /// (10 to 24; it drops prefetches beyond).

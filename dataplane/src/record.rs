@@ -1,13 +1,18 @@
 //! Records: bytes with an event time, read in place through typed views.
 //!
 //! Owns: [`Record`] (how a type reads its bytes), [`StructRecord`] (types that are their own bytes), [`RecordRef`] (a
-//! record on its way through a chain), [`Row`] (what user code sees) and [`RowKind`] (what a record of a changelog means).
+//! record on its way through a chain), [`Row`] (what user code sees), [`OwnedRecord`] (what it may keep) and [`RowKind`]
+//! (what a record of a changelog means).
 //! Invariant: bytes in a [`RecordRef`] have passed [`Record::verify`] of the edge's type once, where they entered the
 //! process from outside, or were written by the engine; so views read them unchecked.
 //! Left out: where the bytes live ([`crate::batch`]) and who verifies ([`crate::source`], the sockets).
 
 use std::marker::PhantomData;
 use std::ops::Deref;
+
+mod owned;
+
+pub use owned::{OwnedRecord, ResultRecord};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 ///

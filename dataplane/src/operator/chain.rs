@@ -3,19 +3,23 @@
 //! Owns: [`Output`] (where an operator's records go: next operator, result partition, several of them, nowhere),
 //! [`Chain`] (the tree of one subtask) and the order in which signals pass through it.
 //! Invariant: a signal (watermark, end of input) reaches an operator after everything that came before it, and leaves it
-//! only when the operator is done with it; while any node is not [`Progress::Done`] the chain takes no new input.
+//! only when the operator is done with it; while any node is not [`Progress::Done`] the chain takes no new input. An operator
+//! may keep a watermark back; the chain then goes on, and passes it from there when the operator releases it.
 //! Left out: reading input and sharing time (subtask), what is behind a partition (exchange).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::batch::Run;
 use crate::element::{Control, Watermark};
 use crate::error::{Error, Result};
 use crate::exchange::result_partition::ResultPartition;
+use crate::limits::FIRE_BITE;
 use crate::metrics::{Accumulator, SubtaskMetrics};
 use crate::operator::{Operator, Progress};
 use crate::record::{EventTime, RecordRef, RowKind};
 use crate::runtime::context::OpenContext;
+use crate::runtime::doorbell::Doorbell;
 #[cfg(test)]
 use crate::state::operator_state::OperatorStateStore;
 
@@ -199,6 +203,32 @@ impl Output {
         }
     }
 
+    /// Has operators give out what they kept back: the last ones first, which makes room for those before them. Says whether
+    /// anything moved, and what came of the control elements among it.
+    fn release(&mut self) -> Result<(bool, Progress)> {
+        if let Self::Chained(node) = self {
+            return node.release();
+        }
+        let (mut moved, mut progress) = (false, Progress::Done);
+        for output in self.branches() {
+            let (branch_moved, branch) = output.release()?;
+            moved |= branch_moved;
+            progress = progress.and(branch);
+        }
+        Ok((moved, progress))
+    }
+
+    /// Some operator would give out what it kept back.
+    fn can_release(&mut self) -> bool {
+        match self {
+            Self::Chained(node) => {
+                let own = node.keeps_back && node.operator.can_release();
+                (own && !node.output.is_blocked()) || node.output.can_release()
+            }
+            _ => self.branches().any(Self::can_release),
+        }
+    }
+
     fn for_each_node(
         &mut self,
         visit: &mut impl FnMut(&mut ChainNode) -> Result<()>,
@@ -247,6 +277,7 @@ pub struct ChainNode {
     name: String,
     operator: Box<dyn Operator>,
     wants_poll: bool,
+    keeps_back: bool,
     pending: Option<Pending>,
     output: Output,
 }
@@ -255,11 +286,12 @@ impl ChainNode {
     /// A node in front of `output`.
     #[must_use]
     pub fn new(name: impl Into<String>, operator: Box<dyn Operator>, output: Output) -> Self {
-        let wants_poll = operator.wants_poll();
+        let (wants_poll, keeps_back) = (operator.wants_poll(), operator.keeps_back());
         Self {
             name: name.into(),
             operator,
             wants_poll,
+            keeps_back,
             pending: None,
             output,
         }
@@ -295,6 +327,12 @@ impl ChainNode {
 
     fn on_signal(&mut self, signal: Signal) -> Result<Progress> {
         debug_assert!(self.pending.is_none(), "a blocked chain takes no signal");
+        if self.keeps_back
+            && let Signal::Control(control @ Control::Watermark { .. }) = signal
+            && self.operator.keep_back(control)
+        {
+            return Ok(Progress::Done);
+        }
         let done = match signal {
             Signal::Control(Control::Watermark {
                 watermark: Watermark::At(time),
@@ -328,9 +366,27 @@ impl ChainNode {
         Ok(progress)
     }
 
+    fn release(&mut self) -> Result<(bool, Progress)> {
+        let (mut moved, mut progress) = self.output.release()?;
+        if !self.keeps_back {
+            return Ok((moved, progress));
+        }
+        let mut budget = FIRE_BITE;
+        while budget > 0 && progress == Progress::Done && !self.output.is_blocked() {
+            match self.operator.release(&mut self.output, &mut budget) {
+                Ok(Some(control)) => progress = self.output.signal(Signal::Control(control))?,
+                Ok(None) => break,
+                Err(error) => return Err(self.named(error)),
+            }
+        }
+        moved |= budget < FIRE_BITE;
+        Ok((moved, progress))
+    }
+
     fn resume(&mut self) -> Result<Progress> {
         match self.pending {
-            None => Ok(Progress::Done),
+            // A watermark that was kept back may be on its way behind.
+            None => self.output.resume(),
             Some(Pending::AtOperator(signal)) => {
                 // What fires here may wait on something blocked behind (a sink's full queue), so let that go on first.
                 match self.output.resume()? {
@@ -361,6 +417,8 @@ pub struct Chain {
     /// What came of the last signal.
     progress: Progress,
     polls: bool,
+    /// Some operator keeps control elements back.
+    keeps_back: bool,
     /// Something in it may refuse records: an operator that wants polls, or a partition.
     can_block: bool,
     /// Its head wants to hear of keys early.
@@ -375,9 +433,11 @@ impl Chain {
     /// A chain entered at `head`.
     #[must_use]
     pub fn new(mut head: Output) -> Self {
-        let (mut polls, mut takes_runs, mut uses_time) = (false, true, false);
+        let (mut polls, mut keeps_back) = (false, false);
+        let (mut takes_runs, mut uses_time) = (true, false);
         head.for_each_node(&mut |node| {
             polls |= node.wants_poll;
+            keeps_back |= node.keeps_back;
             uses_time |= node.operator.uses_processing_time();
             takes_runs &= node.operator.takes_runs();
             Ok(())
@@ -390,6 +450,7 @@ impl Chain {
             head,
             progress: Progress::Done,
             polls,
+            keeps_back,
             can_block,
             wants_keys,
             takes_runs,
@@ -529,6 +590,26 @@ impl Chain {
         })
     }
 
+    /// Has operators give out what they kept back and is ready; true if anything moved. A watermark among it may leave the chain
+    /// resuming.
+    ///
+    /// # Errors
+    /// An operator failed.
+    pub fn release(&mut self) -> Result<bool> {
+        if !self.keeps_back {
+            return Ok(false);
+        }
+        let (moved, progress) = self.head.release()?;
+        self.progress = self.progress.and(progress);
+        Ok(moved)
+    }
+
+    /// The next [`Chain::release`] would move something.
+    #[must_use]
+    pub fn can_release(&mut self) -> bool {
+        self.keeps_back && self.head.can_release()
+    }
+
     /// Some operator has outside work to look after.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
@@ -598,6 +679,6 @@ pub fn test_context(metrics: Rc<SubtaskMetrics>) -> OpenContext {
         clock: Rc::new(crate::runtime::clock::Clock::system()),
         metrics,
         state: crate::state::disk::StateStorage::HashMap,
-        doorbell_fd: -1,
+        doorbell: Arc::new(Doorbell::new().expect("a test process has a file descriptor left")),
     }
 }

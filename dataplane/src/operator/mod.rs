@@ -1,15 +1,16 @@
 //! What happens to a record: operators, called record by record inside their chain.
 //!
 //! Owns: [`Operator`], [`OperatorFactory`], [`Progress`]. Order of calls on the subtask's core:
-//! `open`, then any of `on_record` / `on_watermark` / `on_processing_time` / `poll`, then `on_end_of_input` once, then `close`
-//! once.
+//! `open`, then any of `on_record` / `on_watermark` / `on_processing_time` / `poll` / `release`, then `on_end_of_input` once,
+//! then `close` once.
 //! `close` alone follows a cancellation or a failure.
-//! Invariant: an operator that returned [`Progress::Blocked`] or [`Progress::Yielded`] gets `resume` and nothing else until it
-//! says `Done`; so long work (firing many windows, flushing a producer) is cut into pieces and never blocks the core.
+//! Invariant: an operator that returned [`Progress::Blocked`] or [`Progress::Yielded`] gets `resume` and nothing else (but `poll`
+//! and `release`, if it wants them) until it says `Done`; so long work (firing many windows, flushing a producer) is cut into
+//! pieces and never blocks the core.
 //! Left out: threads, queues and the network: an operator sees its chain only.
 
 use crate::batch::Run;
-use crate::element::StopMode;
+use crate::element::{Control, StopMode};
 use crate::error::Result;
 use crate::metrics::Accumulator;
 use crate::operator::chain::Output;
@@ -17,6 +18,7 @@ use crate::record::{EventTime, RecordRef};
 use crate::runtime::context::{OpenContext, PrepareContext};
 use crate::state::operator_state::OperatorStateStore;
 
+pub mod async_wait;
 pub mod chain;
 pub mod changelog;
 pub mod co;
@@ -203,6 +205,37 @@ pub trait Operator: Send {
     /// Its operator state, where it keeps some: a checkpoint takes a snapshot of it, and a restore fills it before `open`.
     fn operator_state(&mut self) -> Option<&mut OperatorStateStore> {
         None
+    }
+
+    /// The operator gives records out later than they came in, and keeps control elements that come meanwhile in order with them:
+    /// it gets [`Operator::keep_back`], and [`Operator::release`] in every turn of its subtask. Asked once. The end of input it
+    /// holds up in [`Operator::on_end_of_input`], until all it kept is out.
+    fn keeps_back(&self) -> bool {
+        false
+    }
+
+    /// A watermark has come. True: the operator keeps it, and hands it back from [`Operator::release`] when all that came before it
+    /// is out; false: nothing is before it, so it passes as it does everywhere.
+    fn keep_back(&mut self, control: Control) -> bool {
+        let _ = control;
+        false
+    }
+
+    /// Gives out records that are ready, until the outputs are full, `budget` is used up, or a control element that was kept back
+    /// comes next: that one is handed to the chain, which passes it on and calls again.
+    ///
+    /// Shape: `budget` in elements; what is given out, and what is handed back, is taken off it.
+    ///
+    /// # Errors
+    /// As [`Operator::on_record`].
+    fn release(&mut self, output: &mut Output, budget: &mut usize) -> Result<Option<Control>> {
+        let _ = (output, budget);
+        Ok(None)
+    }
+
+    /// [`Operator::poll`] and [`Operator::release`] would find something: the last look before the core sleeps.
+    fn can_release(&self) -> bool {
+        false
     }
 
     /// Bytes of memory of its state: keyed state, windows, timers; 0 for operators without. Asked when counters are reported, not

@@ -4,11 +4,12 @@
 //! Invariant: what is here is fixed for one attempt.
 //! Left out: counters that change ([`crate::metrics`]) except as a shared handle.
 
-use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::metrics::SubtaskMetrics;
 use crate::runtime::clock::Clock;
+use crate::runtime::doorbell::Doorbell;
 use crate::runtime::housekeeping::Housekeeping;
 use crate::state::disk::StateStorage;
 
@@ -53,6 +54,6 @@ pub struct OpenContext {
     pub metrics: Rc<SubtaskMetrics>,
     /// Where keyed state is kept.
     pub state: StateStorage,
-    /// The core's eventfd: writing a native-endian `u64` 1 to it wakes the core.
-    pub doorbell_fd: RawFd,
+    /// The core's bell: whoever has something for the operator publishes it, then rings.
+    pub doorbell: Arc<Doorbell>,
 }

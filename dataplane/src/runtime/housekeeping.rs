@@ -1,6 +1,6 @@
 //! Threads for what blocks: creating Kafka clients, connecting, flushing, dropping consumers.
 //!
-//! Owns: [`Housekeeping`], a handle to the TaskManager's blocking pool, and [`OffCore`], where values go that must be dropped
+//! Owns: [`Housekeeping`], a handle to the TaskManager's blocking pool and to its threads for futures, and [`OffCore`], where values go that must be dropped
 //! there. Its threads are started by the control thread, whose CPU mask they inherit: the housekeeping cores. So does every
 //! thread that a library starts from there.
 //! Invariant: nothing handed over here runs on a data core.
@@ -10,20 +10,40 @@ use std::ops::{Deref, DerefMut};
 
 use tokio::runtime::Handle;
 
+use crate::runtime::future_threads::FutureThreads;
+
 /// Runs blocking work beside the data cores. Clones share the pool.
 #[derive(Debug, Clone)]
-pub struct Housekeeping(Handle);
+pub struct Housekeeping {
+    blocking: Handle,
+    futures: FutureThreads,
+}
 
 impl Housekeeping {
-    /// A handle to the blocking pool of `runtime`.
+    /// A handle to the blocking pool of `runtime`, with threads of its own for futures.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self(runtime)
+        Self::with_futures(runtime, FutureThreads::default())
+    }
+
+    /// A handle to the blocking pool of `runtime`; users' futures run on `futures`.
+    #[must_use]
+    pub fn with_futures(runtime: Handle, futures: FutureThreads) -> Self {
+        Self {
+            blocking: runtime,
+            futures,
+        }
+    }
+
+    /// Where users' futures run.
+    #[must_use]
+    pub fn futures(&self) -> &FutureThreads {
+        &self.futures
     }
 
     /// Runs `work` on a housekeeping thread and does not wait for it.
     pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        drop(self.0.spawn_blocking(work));
+        drop(self.blocking.spawn_blocking(work));
     }
 
     /// Drops `value` on a housekeeping thread: for values whose `Drop` blocks, such as Kafka consumers.

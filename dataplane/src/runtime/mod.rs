@@ -1,7 +1,7 @@
 //! Everything about threads, cores and time.
 //!
 //! Owns: [`core`] (a data core and its border; its poller is in `poller`), [`doorbell`], [`watchdog`],
-//! [`placement`], [`housekeeping`], [`clock`], [`wakeup`] (what sleeping costs here), and what operators learn of it ([`context`], [`on_core`]).
+//! [`placement`], [`housekeeping`], [`future_threads`], [`clock`], [`wakeup`] (what sleeping costs here), and what operators learn of it ([`context`], [`on_core`]).
 //! Invariant: glommio and the clocks are used in this folder only.
 //! Left out: what the subtasks do.
 
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod context;
 pub mod core;
 pub mod doorbell;
+pub mod future_threads;
 pub mod housekeeping;
 pub mod on_core;
 pub mod placement;

@@ -27,7 +27,7 @@ use ringflow_schemas::id::ExecutionAttemptId;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::batch::BufferPool;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::exchange::connection::Notice;
 use crate::exchange::frame::ChannelKey;
 use crate::exchange::local::LocalQueue;
@@ -339,7 +339,7 @@ impl Core {
             clock: Rc::clone(&self.clock),
             metrics: Rc::clone(&metrics),
             state: self.state.clone(),
-            doorbell_fd: self.doorbell.as_raw_fd(),
+            doorbell: Arc::clone(&self.doorbell),
         };
         let build = || spec.open(&context, &self.pool.clone(), self);
         let opened = std::panic::catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| {
@@ -483,14 +483,6 @@ async fn listen(doorbell: Arc<Doorbell>, bell: Rc<Bell>) {
             }
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no text)")
 }
 
 fn snapshot(

@@ -284,7 +284,7 @@ impl Operator for KafkaSink {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.on_core
             .set((Rc::clone(&context.clock), Rc::clone(&context.metrics)));
-        self.producer.ring(Bell::new(context.doorbell_fd)?);
+        self.producer.ring(Bell::new(context.doorbell.as_raw_fd())?);
         Ok(())
     }
 

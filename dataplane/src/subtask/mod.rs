@@ -327,6 +327,7 @@ impl Subtask {
         self.chain
             .for_each_partition(|partition| moved |= partition.pump());
         self.chain.poll()?;
+        moved |= self.chain.release()?;
         if self.chain.is_resuming() && self.chain.resume()? != Progress::Done {
             moved |= self.flush(Flush::Busy, now_ns);
             return Ok(if moved {
@@ -660,7 +661,11 @@ impl Subtask {
                 .is_some_and(|alignment| alignment.cell.limit() != alignment.limit),
             Head::Gate { .. } => false,
         };
-        moves || limit_moved || self.chain.has_yielded() || (!blocked && self.has_input())
+        moves
+            || limit_moved
+            || self.chain.has_yielded()
+            || self.chain.can_release()
+            || (!blocked && self.has_input())
     }
 
     /// Brings counters up to date that are not kept per record: what the source knows to wait outside, what arriving data cost,

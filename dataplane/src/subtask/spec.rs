@@ -145,7 +145,7 @@ impl SubtaskSpec {
         let head = match self.head {
             HeadSpec::Source(mut reader, policy, assigner, splits, alignment) => {
                 reader
-                    .open(context.doorbell_fd)
+                    .open(context.doorbell.as_raw_fd())
                     .map_err(|error| error.at_operator(&self.source_name))?;
                 let watermarks = SplitWatermarks::new(policy, splits, context.clock.now_ns());
                 Head::Source {

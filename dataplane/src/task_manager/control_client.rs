@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::exchange::connection::Direction;
 use crate::limits::PEER_SILENCE_MS_MIN;
 use crate::runtime::core::{CoreCommand, CoreEvent, CoreHandle, End, SubtaskSnapshot};
+use crate::runtime::future_threads::FutureThreads;
 use crate::runtime::housekeeping::{Housekeeping, OffCore};
 use crate::subtask::spec::SubtaskSpec;
 use crate::task_manager::aligned_sources::AlignedSources;
@@ -89,6 +90,8 @@ pub struct ControlClient {
     was_registered: bool,
     /// How long data connections may stand still in the cluster joined last.
     peer_silence_ms: u32,
+    /// Where futures of users run, over all sessions.
+    futures: FutureThreads,
 }
 
 /// How a session with the JobManager ended.
@@ -132,6 +135,7 @@ impl ControlClient {
             aligned: AlignedSources::default(),
             was_registered: false,
             peer_silence_ms: PEER_SILENCE_MS_MIN,
+            futures: FutureThreads::default(),
         }
     }
 
@@ -427,9 +431,10 @@ impl ControlClient {
             cluster_id.to_owned(),
         );
         let (local_bind, peer_silence_ms) = (self.config.data_bind, self.peer_silence_ms);
-        let internal = internal.clone();
+        let (internal, futures) = (internal.clone(), self.futures.clone());
         tokio::spawn(async move {
-            let housekeeping = Housekeeping::new(tokio::runtime::Handle::current());
+            let handle = tokio::runtime::Handle::current();
+            let housekeeping = Housekeeping::with_futures(handle, futures);
             let built = tokio::task::spawn_blocking(move || {
                 let build = || {
                     let built = deploy::build(deployment, resolver.as_ref(), &housekeeping)?;
