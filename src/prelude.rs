@@ -13,6 +13,7 @@ pub use crate::api::windowed_stream::WindowedStream;
 pub use crate::{struct_record, table_record};
 /// What functions with state return.
 pub use ringflow_dataplane::error::Result as OperatorResult;
+pub use ringflow_dataplane::operator::async_wait::{AsyncOptions, AsyncRetryStrategy};
 pub use ringflow_dataplane::operator::changelog::{ChangelogMode, ChangelogOptions};
 pub use ringflow_dataplane::operator::co_group::Rows;
 pub use ringflow_dataplane::operator::deduplicate::Deduplicate;
@@ -28,7 +29,7 @@ pub use ringflow_dataplane::operator::side_output::OutputTag;
 pub use ringflow_dataplane::operator::stateless::Collector;
 pub use ringflow_dataplane::operator::top_n::TopN;
 pub use ringflow_dataplane::plain_value;
-pub use ringflow_dataplane::record::{EventTime, Record, Row, RowKind, StructRecord};
+pub use ringflow_dataplane::record::{EventTime, OwnedRecord, Record, Row, RowKind, StructRecord};
 pub use ringflow_dataplane::source::watermark::WatermarkOutput;
 pub use ringflow_dataplane::state::backend::KeyedStateBackend;
 pub use ringflow_dataplane::state::handles::{

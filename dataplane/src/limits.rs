@@ -64,8 +64,8 @@ pub const BLOCKED_POLL_NS: u64 = 1_000_000;
 /// Records that one source poll may emit before other subtasks of the core get their turn.
 pub const SOURCE_POLL_RECORDS: usize = 512;
 
-/// Timers that a window operator fires in one call, rows that it gives out, or results that an async operator does in one turn: about
-/// as much as [`SOURCE_POLL_RECORDS`].
+/// Timers that a window operator fires in one call, rows that it gives out, or results that an async operator does in one
+/// turn: about as much as [`SOURCE_POLL_RECORDS`].
 pub const FIRE_BITE: usize = 512;
 
 /// Places of a pane's table that a window operator looks at in one call: some 100 us.

@@ -3,8 +3,9 @@
 //! Owns: the types that a job's `main` uses. A program only describes: each call adds a node or an edge to the graph
 //! ([`graph`]); `execute` sends it away ([`environment`]).
 //! Invariant: user code never names a lifetime; a closure's argument is a [`crate::prelude::Row`] over the record's bytes.
-//! Left out: async I/O, watermark alignment (to come).
+//! Left out: watermark alignment (to come).
 
+pub mod async_io;
 pub mod connected_streams;
 pub mod data_stream;
 pub mod environment;

@@ -14,6 +14,7 @@ use support::nexmark_batch::{Digest, Query, digest, first_events};
 use support::{Cluster, Process, Tm, run_job, wait_for};
 
 mod alignment;
+mod async_io;
 mod duckdb;
 mod joins;
 mod process;

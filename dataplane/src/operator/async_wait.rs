@@ -1,16 +1,18 @@
 //! Async I/O: a user's future for each record, off the data core.
 //!
-//! Owns: [`AsyncWaitOperator`]. A record is copied once and goes to the TaskManager's threads for futures ([`caller`]); its results
-//! come back through a queue and a ring of the core's bell, wait for their turn ([`queue`]) and leave with the record's event time,
-//! kind and origin.
+//! Owns: [`AsyncWaitOperator`]. A record is copied once and goes to the TaskManager's threads for futures (`caller`);
+//! its results come back through a queue and a ring of the core's bell, wait for their turn (`queue`) and leave with
+//! the record's event time, kind and origin.
 //! ```text
 //!   on_record -> requests (channel) -> a task for each record: call, retry, timeout      housekeeping cores
 //!   release  <- ElementQueue <- poll <- answers (queue), doorbell <-'                     data core above, and here
 //! ```
-//! Invariant: of `capacity` records at most results are awaited or not out; more than that comes in only while an operator before
-//! makes several records of one, and waits here. Watermarks keep their place, and the end of input waits until all is out.
-//! Left out: checkpoints. In-flight elements will be state: a snapshot needs the input records of [`ElementQueue`], results or not,
-//! in order and with the control elements between them, and calls the function again for each after a restore, as Flink does.
+//! Invariant: of `capacity` records at most results are awaited or not out; more than that comes in only while an
+//! operator before makes several records of one, and waits here. Watermarks keep their place, and the end of input
+//! waits until all is out.
+//! Left out: checkpoints. In-flight elements will be state: a snapshot needs the input records of its queue, results or
+//! not, in order and with the control elements between them, and calls the function again for each after a restore, as
+//! Flink does.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
@@ -21,7 +23,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::element::Control;
+use crate::element::{Control, StopMode};
 use crate::error::{Error, Result};
 use crate::metrics::Accumulator;
 use crate::operator::async_wait::caller::{
@@ -215,7 +217,7 @@ impl Operator for AsyncWaitOperator {
         self.send_waiting()
     }
 
-    fn on_end_of_input(&mut self, _output: &mut Output) -> Result<Progress> {
+    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
         Ok(self.end())
     }
 

@@ -214,8 +214,8 @@ pub trait Operator: Send {
         false
     }
 
-    /// A watermark has come. True: the operator keeps it, and hands it back from [`Operator::release`] when all that came before it
-    /// is out; false: nothing is before it, so it passes as it does everywhere.
+    /// A watermark has come. True: the operator keeps it, and hands it back from [`Operator::release`] when all that came
+    /// before it is out; false: nothing is before it, so it passes as it does everywhere.
     fn keep_back(&mut self, control: Control) -> bool {
         let _ = control;
         false

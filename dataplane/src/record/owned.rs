@@ -1,7 +1,7 @@
 //! Records that own their bytes, for code that outlives a buffer: async functions.
 //!
-//! Owns: [`OwnedRecord`], [`ResultRecord`] (what such code may give back). Invariant: the bytes are an `R`, which only the engine and
-//! the builders here can say. Left out: where records come from.
+//! Owns: [`OwnedRecord`], [`ResultRecord`] (what such code may give back). Invariant: the bytes are an `R`, which only
+//! the engine and the builders here can say. Left out: where records come from.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -31,7 +31,8 @@ impl<R: Record> OwnedRecord<R> {
         }
     }
 
-    /// A table that `write` builds, as in [`crate::operator::stateless::Collector::collect_table`]; without an event time.
+    /// A table that `write` builds, as in [`crate::operator::stateless::Collector::collect_table`]; without an event
+    /// time.
     #[must_use]
     pub fn table(
         write: impl FnOnce(&mut FlatBufferBuilder<'static>) -> WIPOffset<R::View<'static>>,

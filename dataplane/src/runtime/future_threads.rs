@@ -1,8 +1,9 @@
 //! Threads for users' futures: async I/O.
 //!
-//! Owns: [`FutureThreads`], a tokio runtime of a TaskManager that starts with the first operator that needs one. The control
-//! thread's own runtime is not for this: a future that blocks would keep it from its heartbeats.
-//! Invariant: it is started from a housekeeping thread, whose CPU mask its threads inherit; nothing of it runs on a data core.
+//! Owns: [`FutureThreads`], a tokio runtime of a TaskManager that starts with the first operator that needs one. The
+//! control thread's own runtime is not for this: a future that blocks would keep it from its heartbeats.
+//! Invariant: it is started from a housekeeping thread, whose CPU mask its threads inherit; nothing of it runs on a
+//! data core.
 //! Left out: what runs there ([`crate::operator::async_wait`]).
 
 use std::future::Future;
@@ -12,8 +13,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, Result};
 
-/// One thread for each CPU that the starting thread may use. Clones share them; they end with the last clone, whose futures are
-/// dropped then.
+/// One thread for each CPU that the starting thread may use. Clones share them; they end with the last clone, whose
+/// futures are dropped then.
 #[derive(Debug, Clone, Default)]
 pub struct FutureThreads(Arc<OnceLock<Result<Running, String>>>);
 

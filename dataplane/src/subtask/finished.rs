@@ -50,7 +50,13 @@ impl Operator for FinishedOperator {
 /// The head of a finished source.
 #[must_use]
 pub fn source() -> HeadSpec {
-    HeadSpec::Source(Box::new(FinishedSource), WatermarkPolicy::NONE, None, 0, None)
+    HeadSpec::Source(
+        Box::new(FinishedSource),
+        WatermarkPolicy::NONE,
+        None,
+        0,
+        None,
+    )
 }
 
 /// What stands for the finished chain of operator `name` with these result partitions, whatever operator wrote them.

@@ -1,13 +1,14 @@
 //! Calls a user's async function, beside the data cores.
 //!
-//! Owns: [`Caller`], which knows how to call, when to try again and when to give up, and [`dispatch`], the task of one operator
-//! that starts a task for each record.
-//! Invariant: of each request one [`Answer`] comes, or the job fails; when the operator is gone all of its calls are dropped.
+//! Owns: [`Caller`], which knows how to call, when to try again and when to give up, and [`dispatch`], the task of one
+//! operator that starts a task for each record.
+//! Invariant: of each request one [`Answer`] comes, or the job fails; when the operator is gone all of its calls are
+//! dropped.
 //! Left out: order and capacity, which are the operator's ([`super::AsyncWaitOperator`]).
 //!
-//! Await points: in `dispatch` the next request or the end of a call; in a call the user's future, a retry's delay, and the
-//! timeout over both. Cancel safety: a call that is dropped anywhere answers nothing and leaves nothing behind but what the
-//! user's future leaves when it is dropped.
+//! Await points: in `dispatch` the next request or the end of a call; in a call the user's future, a retry's delay, and
+//! the timeout over both. Cancel safety: a call that is dropped anywhere answers nothing and leaves nothing behind but
+//! what the user's future leaves when it is dropped.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -183,8 +184,8 @@ impl Caller {
                     format!("what to do after a timeout of {limit:?} failed: {why}")
                 }),
                 None => Err(format!(
-                    "the async function gave no result within its timeout of {limit:?}; allow it more time, or say what to do \
-                     then (`ordered_wait_or_else`, `unordered_wait_or_else`)"
+                    "the async function gave no result within its timeout of {limit:?}; allow it more time, or say \
+                     what to do then (`ordered_wait_or_else`, `unordered_wait_or_else`)"
                 )),
             },
         }

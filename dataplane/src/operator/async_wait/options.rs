@@ -1,7 +1,7 @@
 //! What a program may say about an async operator.
 //!
-//! Owns: [`AsyncOptions`], [`AsyncRetryStrategy`]. Invariant: [`AsyncOptions::check`] has passed before an operator is built of
-//! them. Left out: who waits ([`super::caller`]).
+//! Owns: [`AsyncOptions`], [`AsyncRetryStrategy`]. Invariant: [`AsyncOptions::check`] has passed before an operator is
+//! built of them. Left out: who waits ([`super::caller`]).
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl AsyncOptions {
         }
     }
 
-    /// Records of one subtask that may be on their way at a time, 1 to 65 536: also those whose results wait for their turn to
-    /// leave. Then the subtask takes no more.
+    /// Records of one subtask that may be on their way at a time, 1 to 65 536: also those whose results wait for their
+    /// turn to leave. Then the subtask takes no more.
     #[must_use]
     pub const fn capacity(mut self, records: usize) -> Self {
         self.capacity = records;
@@ -107,7 +107,8 @@ impl AsyncRetryStrategy {
         Self::exponential_backoff(max_attempts, delay, delay, 1.0)
     }
 
-    /// After `initial` the first time, then after `multiplier` times the delay before, up to `max`; `max_attempts` times at most.
+    /// After `initial` the first time, then after `multiplier` times the delay before, up to `max`; `max_attempts`
+    /// times at most.
     #[must_use]
     pub const fn exponential_backoff(
         max_attempts: u32,

@@ -5,10 +5,10 @@
 //!   ordered:    [r] [r] [r | wm] [r] ...      a segment for each record
 //!   unordered:  [r r r | wm] [r r ...         a segment for the records between two watermarks
 //! ```
-//! Only the front segment gives results out, in the order in which they became ready; its control elements follow when its
-//! last record is out, and then the next one is the front.
-//! Invariant: what is kept is bounded by the records in it: control elements that follow each other become one watermark, and
-//! idleness behind it, at most. No segment stays that is through.
+//! Only the front segment gives results out, in the order in which they became ready; its control elements follow when
+//! its last record is out, and then the next one is the front.
+//! Invariant: what is kept is bounded by the records in it: control elements that follow each other become one
+//! watermark, and idleness behind it, at most. No segment stays that is through.
 //! Left out: what is done with records meanwhile.
 //!
 //! Source: Flink `OrderedStreamElementQueue`, `UnorderedStreamElementQueue` (its segments).

@@ -1,6 +1,7 @@
 //! The operator in a chain, with futures that a test completes: each record's future waits for the test to answer it.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::element::Watermark;
+use crate::element::{StopMode, Watermark};
 use crate::metrics::SubtaskMetrics;
 use crate::operator::chain::{Captured, Chain, ChainNode, Signal, test_context};
 use crate::operator::testing::Triple;
@@ -19,6 +20,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(20);
 
 type Given = Result<Vec<Triple>, String>;
+type Awaited = Pin<Box<dyn Future<Output = Given> + Send>>;
 /// A record's key, and where its results go.
 type Asked = (u64, oneshot::Sender<Given>);
 
@@ -45,10 +47,7 @@ struct Tested {
 
 /// A function that hands each record to the test.
 fn ask() -> (
-    impl Fn(OwnedRecord<Triple>) -> std::pin::Pin<Box<dyn Future<Output = Given> + Send>>
-    + Send
-    + Sync
-    + 'static,
+    impl Fn(OwnedRecord<Triple>) -> Awaited + Send + Sync + 'static,
     mpsc::UnboundedReceiver<Asked>,
 ) {
     let (sender, asked) = mpsc::unbounded_channel();
@@ -61,7 +60,7 @@ fn ask() -> (
                 .await
                 .unwrap_or_else(|_| Err("the test let go of it".to_owned()))
         };
-        Box::pin(future) as std::pin::Pin<Box<dyn Future<Output = Given> + Send>>
+        Box::pin(future) as Awaited
     };
     (ask, asked)
 }
@@ -110,7 +109,9 @@ impl Tested {
 
     /// The end of input, which has to wait.
     fn end(&mut self) {
-        let progress = self.chain.on_signal(Signal::Control(Control::EndOfInput));
+        let progress = self
+            .chain
+            .on_signal(Signal::Control(Control::EndOfInput(StopMode::Drain)));
         assert_eq!(progress.expect("passes"), Progress::Blocked);
     }
 
@@ -185,7 +186,7 @@ fn out(chain: &Chain) -> Vec<String> {
             format!("{key}@{}", time.0)
         }
         Captured::Change(_, _, kind) => kind.short_name().to_owned(),
-        Captured::Signal(Control::EndOfInput) => "end".to_owned(),
+        Captured::Signal(Control::EndOfInput(_)) => "end".to_owned(),
         Captured::Signal(Control::Watermark { watermark, .. }) => match watermark {
             Watermark::At(time) => format!("wm {}", time.0),
             Watermark::Idle => "idle".to_owned(),
@@ -438,7 +439,7 @@ fn two_of_them_in_one_chain_pass_watermarks_in_order() {
         deadline.check();
     }
     expected.push("end".to_owned());
-    let ended = chain.on_signal(Signal::Control(Control::EndOfInput));
+    let ended = chain.on_signal(Signal::Control(Control::EndOfInput(StopMode::Drain)));
     assert!(ended.is_ok());
     while chain.captured().len() < expected.len() {
         turn(&mut chain).expect("no failure");
@@ -553,7 +554,7 @@ fn empty_results_are_tried_again_if_asked_for() {
             async { Ok(Vec::new()) }
         });
         let deadline = Deadline::new();
-        let ended = chain.on_signal(Signal::Control(Control::EndOfInput));
+        let ended = chain.on_signal(Signal::Control(Control::EndOfInput(StopMode::Drain)));
         assert_ne!(ended.expect("passes"), Progress::Done);
         while out(&chain) != ["end"] {
             turn(&mut chain).expect("nothing to show is no failure");

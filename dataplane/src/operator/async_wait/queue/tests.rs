@@ -170,7 +170,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Every record comes out once, ordered ones in order, and sees the watermark that it would have seen without a queue.
+    /// Every record comes out once, ordered ones in order, and sees the watermark that it would have seen without a
+    /// queue.
     #[test]
     fn records_keep_their_place_among_watermarks(steps in steps(), ordered: bool) {
         let mode = if ordered { OutputMode::Ordered } else { OutputMode::Unordered };
