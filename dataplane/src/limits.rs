@@ -151,6 +151,16 @@ pub const STATE_SHARE_BYTES_MIN: usize = 1 << 20;
 /// Pairs of threads that write and compact state, where there are as many housekeeping cores.
 pub const STATE_THREAD_PAIRS_MAX: usize = 4;
 
+/// Rows that a file sink gathers before they go to the thread that writes: enough for a write to cost little beside them.
+pub const FILE_BLOCK_BYTES: usize = 64 << 10;
+
+/// Blocks and other work that may lie before the thread of a file sink: 16 x 64 KiB, with the one that is being gathered
+/// 1088 KiB per subtask, and one row of the largest size.
+pub const FILE_QUEUE_JOBS: usize = 16;
+
+/// Files that one subtask of a file sink keeps open. Eight such subtasks stay below the 1024 that a process may have as a rule.
+pub const FILES_OPEN_MAX: usize = 96;
+
 /// How long the end of a TaskManager waits for a compaction.
 pub const STATE_STOP_TIMEOUT_S: u64 = 5;
 

@@ -19,7 +19,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::error::{Error, Result};
 use crate::kafka::config::{KafkaClientConfig, Role};
 use crate::kafka::log::{ClientError, ClientLog, on_error, on_log};
-use crate::kafka::ready::{Bell, ReadyQueue};
+use crate::kafka::ready::ReadyQueue;
+use crate::runtime::doorbell::Bell;
 
 /// An owned librdkafka client.
 ///

@@ -15,8 +15,9 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, Result};
 use crate::kafka::client::{NativeClient, Topic};
-use crate::kafka::ready::{Bell, ReadyQueue};
+use crate::kafka::ready::ReadyQueue;
 use crate::record::EventTime;
+use crate::runtime::doorbell::Bell;
 
 /// librdkafka's `RD_KAFKA_PARTITION_UA`: its partitioner chooses.
 const PARTITION_UNASSIGNED: i32 = -1;

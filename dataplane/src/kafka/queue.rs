@@ -16,8 +16,9 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, Result};
 use crate::kafka::client::{NativeClient, Topic, describe};
-use crate::kafka::ready::{Bell, ReadyQueue};
+use crate::kafka::ready::ReadyQueue;
 use crate::record::EventTime;
+use crate::runtime::doorbell::Bell;
 
 /// Records taken from a partition at a time, and so the most by which one partition gets ahead of its neighbours in a
 /// turn. librdkafka locks per record anyway, so longer batches gain nothing.

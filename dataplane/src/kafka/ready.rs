@@ -10,42 +10,13 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rdkafka::bindings as ffi;
 
-use crate::error::{Error, Result};
-
-/// The core's eventfd, held open by a descriptor of our own: queues outlive their core by the time it takes to dispose of
-/// them, and must not write to a number that means something else by then.
-#[derive(Debug, Clone)]
-pub struct Bell(Arc<OwnedFd>);
-
-impl Bell {
-    /// A bell that writes to the eventfd `doorbell_fd`.
-    ///
-    /// # Errors
-    /// The process has no file descriptor left.
-    pub fn new(doorbell_fd: RawFd) -> Result<Self> {
-        // SAFETY: the core keeps its doorbell open while it opens readers and operators, which is now.
-        let doorbell = unsafe { BorrowedFd::borrow_raw(doorbell_fd) };
-        let own = doorbell.try_clone_to_owned();
-        own.map(|own| Self(Arc::new(own))).map_err(|error| {
-            Error::deployment(format!(
-                "cannot duplicate the doorbell of this core: {error}"
-            ))
-        })
-    }
-
-    fn ring(&self) {
-        // An eventfd takes 8 bytes in native order; its counter fills up only after 2^64 - 1 rings.
-        let rung = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-        debug_assert!(rung.is_ok(), "an eventfd takes 8 bytes");
-    }
-}
+use crate::runtime::doorbell::Bell;
 
 /// Shared between the reader and librdkafka's threads.
 #[derive(Debug)]

@@ -4,13 +4,17 @@
 //! Whoever has something for a core publishes it first, then calls [`Doorbell::ring`]; the core publishes "asleep", looks
 //! once more, and only then waits. Both sides put a sequentially consistent fence between their store and their load, so
 //! one of them sees the other.
+//! [`Bell`] is the same eventfd for threads that are not the engine's own.
 //! Invariant: no work that was published before `ring` waits for a core that sleeps.
 //! Left out: who reads the eventfd (the core's bell task, [`crate::runtime::core`]).
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::{Error, Result};
 
 /// One core's bell. Shared with every thread that may have work for the core.
 #[derive(Debug)]
@@ -91,5 +95,34 @@ impl Doorbell {
     #[must_use]
     pub fn as_raw_fd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
+    }
+}
+
+/// The core's eventfd, held open by a descriptor of our own: who rings outlives the core by the time it takes to
+/// dispose of them, and must not write to a number that means something else by then.
+#[derive(Debug, Clone)]
+pub struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    /// A bell that writes to the eventfd `doorbell_fd`.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn new(doorbell_fd: RawFd) -> Result<Self> {
+        // SAFETY: the core keeps its doorbell open while it opens readers and operators, which is now.
+        let doorbell = unsafe { BorrowedFd::borrow_raw(doorbell_fd) };
+        let own = doorbell.try_clone_to_owned();
+        own.map(|own| Self(Arc::new(own))).map_err(|error| {
+            Error::deployment(format!(
+                "cannot duplicate the doorbell of this core: {error}"
+            ))
+        })
+    }
+
+    /// Wakes the core, whether or not it sleeps.
+    pub fn ring(&self) {
+        // An eventfd takes 8 bytes in native order; its counter fills up only after 2^64 - 1 rings.
+        let rung = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        debug_assert!(rung.is_ok(), "an eventfd takes 8 bytes");
     }
 }

@@ -20,13 +20,13 @@ use crate::kafka::client::NativeClient;
 use crate::kafka::config::{KafkaClientConfig, Role};
 use crate::kafka::metadata::partition_count;
 use crate::kafka::producer::{Delivery, Producer};
-use crate::kafka::ready::Bell;
 use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::chain::Output;
 use crate::operator::{Operator, OperatorFactory, Progress};
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::clock::Clock;
 use crate::runtime::context::{OpenContext, PrepareContext};
+use crate::runtime::doorbell::Bell;
 use crate::runtime::housekeeping::OffCore;
 use crate::runtime::on_core::OnCore;
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`PrintSink`], and [`TopRows`], which keeps the greatest rows for the job's summary.
 //! Invariant: lines are whole, also when several subtasks print; all lines are written when the job has finished.
-//! Left out: files. Standard output that blocks (a pipe nobody reads) holds its core up, as in any program.
+//! Left out: files ([`super::file`]). Standard output that blocks (a pipe nobody reads) holds its core up, as in any program.
 
 use std::io::Write;
 use std::rc::Rc;
