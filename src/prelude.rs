@@ -1,8 +1,10 @@
 //! Everything a job needs, in one `use`.
 
 pub use crate::api::connected_streams::ConnectedStreams;
+pub use crate::api::csv::CsvRow;
 pub use crate::api::data_stream::DataStream;
 pub use crate::api::environment::StreamExecutionEnvironment;
+pub use crate::api::file::{FileSink, PartitionCommit, RollingPolicy, append_partition};
 pub use crate::api::generator::DataGeneratorSource;
 pub use crate::api::kafka::{KafkaSink, KafkaSource, OnBadRecord, StartingOffsets};
 pub use crate::api::keyed_stream::KeyedStream;

@@ -55,6 +55,19 @@ pub trait Sink<R: Record> {
     fn factory(self) -> Arc<dyn OperatorFactory>;
     /// Name in graphs.
     fn name(&self) -> String;
+    /// What makes visible what all writers have written; none where each does so by itself.
+    fn committer(&self) -> Option<Committer> {
+        None
+    }
+}
+
+/// An operator of one subtask behind all writers of a sink.
+#[allow(missing_debug_implementations, reason = "holds a factory")]
+pub struct Committer {
+    /// Builds it.
+    pub factory: Arc<dyn OperatorFactory>,
+    /// The writers' side output that it reads. Their main output stays empty: it is a stream of the sink's records.
+    pub side_output: SideOutputId,
 }
 
 /// Puts an operator behind `inputs`, one list of origins for each.
@@ -525,9 +538,24 @@ impl<R: Record> DataStream<R> {
 
     /// Ends the stream in a sink.
     pub fn sink_to(self, sink: impl Sink<R>) -> DataStream<R> {
-        let name = sink.name();
+        let (name, committer) = (sink.name(), sink.committer());
         let factory = sink.factory();
-        self.add(&name, OperatorKind::Sink, factory)
+        let Some(Committer {
+            factory: commit,
+            side_output,
+        }) = committer
+        else {
+            return self.add(&name, OperatorKind::Sink, factory);
+        };
+        let writers: Self = self.add(&format!("{name}: Writer"), OperatorKind::OneInput, factory);
+        let mut committables = writers.clone().global();
+        for origin in &mut committables.origins {
+            origin.side_output = Some(side_output);
+        }
+        let name = format!("{name}: Committer");
+        let committed: Self = committables.add(&name, OperatorKind::Sink, commit);
+        drop(committed.set_parallelism(1));
+        writers
     }
 
     /// Prints a line per record to the standard output of the TaskManager.

@@ -7,8 +7,10 @@
 
 pub mod async_io;
 pub mod connected_streams;
+pub mod csv;
 pub mod data_stream;
 pub mod environment;
+pub mod file;
 pub mod generator;
 pub mod graph;
 pub mod interval_join;

@@ -16,6 +16,7 @@ use support::{Cluster, Process, Tm, run_job, wait_for};
 mod alignment;
 mod async_io;
 mod duckdb;
+mod files;
 mod joins;
 mod process;
 mod streams;

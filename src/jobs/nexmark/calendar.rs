@@ -37,6 +37,28 @@ const fn civil(day: i64) -> (i64, i64, i64) {
     (year, month, day_of_month)
 }
 
+/// Number of a day, which need not be in the calendar: the 30th of February is the 1st or 2nd of March.
+const fn day_number(year: i64, month: i64, day_of_month: i64) -> i64 {
+    // Years begin in March, so that a leap day is the last of its year.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day_of_month - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The time at `hour` and `minute` of a day `yyyy-MM-dd`, in milliseconds since the epoch; none where that is no day or no time.
+pub(super) fn time_of(date: &str, hour: u8, minute: u8) -> Option<i64> {
+    let mut parts = date.splitn(3, '-');
+    let mut part = || parts.next()?.parse::<u32>().ok();
+    let (year, month, day_of_month) = (part()?, part()?, part()?);
+    let number = day_number(year.into(), month.into(), day_of_month.into());
+    let is_time = hour < 24 && minute < 60 && (1..=12).contains(&month);
+    (is_time && date_of(number) == date)
+        .then(|| number * DAY_MS + (60 * i64::from(hour) + i64::from(minute)) * MINUTE_MS)
+}
+
 /// The day of number [`day`] as `yyyy-MM-dd`.
 pub(super) fn date_of(day: i64) -> String {
     let (year, month, day) = civil(day);
@@ -74,6 +96,12 @@ mod tests {
         ] {
             assert_eq!(format!("{} {}", date(time_ms), minute(time_ms)), text);
         }
+        assert_eq!(time_of("1969-12-31", 23, 59), Some(-MINUTE_MS));
+        assert_eq!(time_of("2024-02-29", 0, 1), Some(1_709_164_860_000));
+        for date in ["2023-02-29", "2024-2-9", "2024-13-01", "x", ""] {
+            assert_eq!(time_of(date, 0, 0), None, "{date}");
+        }
+        assert_eq!(time_of("2024-02-29", 24, 0), None);
         assert_eq!(hour(1_436_918_400_000 + 19 * 3_600_000 + 5), 19);
         assert_eq!(hour(-1), 23);
     }

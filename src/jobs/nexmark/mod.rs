@@ -20,6 +20,7 @@ use crate::nexmark::schema::{
 use crate::nexmark::{EmissionOrder, NexmarkConfig, rows};
 use crate::prelude::*;
 
+use self::files::{by_minute, json_lines};
 use self::joins::{
     category_prices, enriched_bids, expanded_bids, local_items, new_sellers, seller_bids,
     winning_bids,
@@ -33,6 +34,7 @@ use self::stateless::{
 use self::windows::{bids_per_processing_time, bids_per_session, highest_bids, hot_items};
 
 mod calendar;
+mod files;
 mod joins;
 mod ranks;
 mod reports;
@@ -149,6 +151,8 @@ pub enum SinkKind {
     Discard,
     /// A Kafka topic, one JSON object per record.
     Kafka,
+    /// Files on the TaskManagers' hosts, one JSON object per line; of q10, CSV in a directory per minute, marked when it is complete.
+    Files,
 }
 
 /// What to do with Kafka payloads that are no valid event.
@@ -215,6 +219,9 @@ pub struct NexmarkArgs {
     /// Kafka topic to write
     #[arg(long)]
     pub output_topic: Option<String>,
+    /// Directory to write files to, for --sink files; with TaskManagers on several hosts, on a file system that they share
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<std::path::PathBuf>,
 }
 
 impl NexmarkArgs {
@@ -259,6 +266,12 @@ impl NexmarkArgs {
             ("topic", self.topic.clone()),
             ("output-topic", self.output_topic.clone()),
             (
+                "output-dir",
+                self.output_dir
+                    .as_ref()
+                    .map(|directory| directory.display().to_string()),
+            ),
+            (
                 "side-input",
                 self.side_input
                     .as_ref()
@@ -294,6 +307,10 @@ impl NexmarkArgs {
         ensure!(
             self.sink == SinkKind::Kafka || self.output_topic.is_none(),
             "--output-topic is for --sink kafka"
+        );
+        ensure!(
+            self.sink == SinkKind::Files || self.output_dir.is_none(),
+            "--output-dir is for --sink files"
         );
         ensure!(
             self.query == Query::Q13 || self.side_input.is_none(),
@@ -389,6 +406,11 @@ impl NexmarkArgs {
             Query::Q16 => self.sink(channel_report(bids()), |row, line| {
                 rows::append_q16(row.kind(), row.view(), line)
             }),
+            Query::Q10 if self.sink == SinkKind::Files => {
+                let filed = file_by_minute(bids());
+                drop(filed.sink_to(by_minute(self.output_directory()?)));
+                Ok(())
+            }
             Query::Q10 => self.sink(file_by_minute(bids()), |row, line| {
                 rows::append_q10(row.view(), line)
             }),
@@ -492,8 +514,17 @@ impl NexmarkArgs {
                     .build()?;
                 drop(rows.sink_to(sink));
             }
+            SinkKind::Files => {
+                let sink = json_lines(self.output_directory()?, render);
+                drop(rows.sink_to(sink));
+            }
         }
         Ok(())
+    }
+
+    fn output_directory(&self) -> crate::Result<&std::path::Path> {
+        let directory = self.output_dir.as_deref();
+        directory.context("--sink files needs --output-dir")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Queries that look at one bid at a time.
 //!
 //! Owns: q1, q2, q10, q14, q21, q22. Invariant: rows are those of the public suite's SQL; days and hours are UTC.
-//! Left out: q10's files: its rows go to any sink, with the partition they belong to.
+//! Left out: q10's files ([`super::files`]): its rows go to any sink, with the partition they belong to.
 
 use crate::nexmark::schema::{
     AuctionPrice, CalculatedBid, CalculatedBidArgs, ChannelBid, ChannelBidArgs, ConvertedBid,

@@ -4,7 +4,7 @@
 //! Invariant: one JSON object per row, members in the order of the query's columns and named as in Nexmark's own sinks,
 //! no line break (the sink's affair). Rows of queries that update (q4, q9, q15 to q19) begin with the member `op`, the
 //! short name of their [`RowKind`](super::RowKind); the others only ever insert, and have none. Times are milliseconds since
-//! the epoch. The batch answers of `tests/support` write the same text with other code.
+//! the epoch. q10 also writes CSV, for files. The batch answers of `tests/support` write the same text with other code.
 //! Left out: q6, which no engine runs: it would rank rows that are taken back later.
 //!
 //! | query | rows come from |

@@ -5,6 +5,7 @@ use crate::nexmark::schema::{
 };
 
 use super::super::json::Object;
+use crate::api::csv::CsvRow;
 
 /// q0: the bid, all of it.
 pub fn append_q0(bid: Bid<'_>, out: &mut Vec<u8>) {
@@ -49,6 +50,17 @@ pub fn append_q10(bid: FiledBid<'_>, out: &mut Vec<u8>) {
         .string("dt", bid.dt())
         .string("hm", bid.hm())
         .close();
+}
+
+/// q10 in files: the bid as a row of CSV, with its line end; day and minute are in its directory.
+pub fn append_q10_csv(bid: FiledBid<'_>, out: &mut Vec<u8>) {
+    CsvRow::new(out)
+        .number(bid.auction())
+        .number(bid.bidder())
+        .number(bid.price())
+        .number(bid.date_time())
+        .text(bid.extra())
+        .end();
 }
 
 /// q13: a bid with the value that the side input has for its auction.

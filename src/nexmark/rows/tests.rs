@@ -116,6 +116,15 @@ fn q9_writes_an_auction_and_its_bid() {
 }
 
 #[test]
+fn q10_writes_csv() {
+    let mut builder = FlatBufferBuilder::new();
+    let view = view!(builder, FiledBid, FiledBidArgs { auction: 1100, bidder: 1001, price: 4321, date_time: 5; extra: "x,\"y\"", dt: "2015-07-15", hm: "00:01" });
+    let mut out = Vec::new();
+    append_q10_csv(view, &mut out);
+    assert_eq!(out, b"1100,1001,4321,5,\"x,\"\"y\"\"\"\n");
+}
+
+#[test]
 fn q10_writes_day_and_minute() {
     let mut builder = FlatBufferBuilder::new();
     let view = view!(builder, FiledBid, FiledBidArgs { auction: 1100, bidder: 1001, price: 4321, date_time: 5; extra: "x", dt: "2015-07-15", hm: "00:01" });
