@@ -158,6 +158,10 @@ pub const FILE_BLOCK_BYTES: usize = 64 << 10;
 /// 1088 KiB per subtask, and one row of the largest size.
 pub const FILE_QUEUE_JOBS: usize = 16;
 
+/// How far the watermark moves at least before a partition is committed again for rows that came late: without checkpoints there is
+/// nothing else to gather them by, and a file for each turn would be many.
+pub const FILE_LATE_COMMIT_MS: i64 = 1_000;
+
 /// Files that one subtask of a file sink keeps open. Eight such subtasks stay below the 1024 that a process may have as a rule.
 pub const FILES_OPEN_MAX: usize = 96;
 

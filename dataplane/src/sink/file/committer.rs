@@ -75,6 +75,7 @@ impl Operator for FileCommitter {
             self.partitions.insert(bucket.to_owned(), partition);
         }
         if let Some(partition) = self.partitions.get_mut(bucket) {
+            partition.time = partition.time.max(time);
             if committable.open {
                 partition.writers.insert(subtask_index);
             } else {

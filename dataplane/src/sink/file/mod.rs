@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::limits::{FILE_BLOCK_BYTES, FILES_OPEN_MAX};
+use crate::limits::{FILE_BLOCK_BYTES, FILE_LATE_COMMIT_MS, FILES_OPEN_MAX};
 use crate::operator::{Operator, OperatorFactory};
 use crate::record::{EventTime, RecordRef};
 use crate::runtime::clock::Clock;
@@ -52,6 +52,7 @@ pub use operator::FileWriter;
 pub use rolling::RollingPolicy;
 
 use buckets::{Buckets, PartNames};
+use committable::is_complete;
 use operator::Rows;
 use thread::FileThread;
 
@@ -67,7 +68,8 @@ pub type PartitionTime = Arc<dyn Fn(&str) -> Option<EventTime> + Send + Sync>;
 /// When a partition is complete: the watermark of all writers has passed its time and a delay.
 ///
 /// Source: Flink SQL's `sink.partition-commit.trigger` = `partition-time`. The time of a partition is as a rule that of its first
-/// record, so the delay is how long it is.
+/// record, so the delay is how long it is. Rows that come for a partition that was complete are written all the same; it is committed
+/// again when the watermark has moved on by the delay, and by 1 s at least (Flink: with the next checkpoint).
 #[derive(Clone)]
 pub struct PartitionCommit {
     partition_time: PartitionTime,
@@ -93,10 +95,16 @@ impl PartitionCommit {
         self
     }
 
-    /// What the watermark must pass.
-    fn completed_by(&self, bucket: &str) -> Option<EventTime> {
+    /// What the watermark, which stands at `watermark`, must pass: of a partition that was complete already, the same delay once
+    /// more.
+    fn completed_by(&self, bucket: &str, watermark: EventTime) -> Option<EventTime> {
         let time = (self.partition_time)(bucket)?;
-        Some(EventTime(time.0.saturating_add(self.delay_ms)))
+        let time = EventTime(time.0.saturating_add(self.delay_ms));
+        if !is_complete(time, watermark) {
+            return Some(time);
+        }
+        let delay_ms = self.delay_ms.max(FILE_LATE_COMMIT_MS);
+        Some(EventTime(watermark.0.saturating_add(delay_ms)))
     }
 }
 

@@ -60,7 +60,9 @@ pub struct FileWriter {
     spare: Vec<Block>,
     /// The bucket of the record at hand.
     bucket: String,
-    /// Partitions of which files may be open, and the time that completes them; where there is a commit.
+    /// The last one that came.
+    watermark: EventTime,
+    /// Partitions of which files may be open, and the time that completes them; where there is a commit. Memory: an entry for each.
     partitions: HashMap<String, EventTime>,
     /// The least of these times.
     next_complete: EventTime,
@@ -80,6 +82,7 @@ impl FileWriter {
             block: Block::default(),
             spare: Vec::new(),
             bucket: String::new(),
+            watermark: EventTime::NONE,
             partitions: HashMap::new(),
             next_complete: EventTime::MAX,
             complete: VecDeque::new(),
@@ -96,7 +99,8 @@ impl FileWriter {
         if let Some(commit) = &self.rows.commit {
             if !self.partitions.contains_key(bucket) {
                 check(bucket)?;
-                let time = commit.completed_by(bucket).ok_or_else(|| no_time(bucket))?;
+                let time = commit.completed_by(bucket, self.watermark);
+                let time = time.ok_or_else(|| no_time(bucket))?;
                 let committable = Committable {
                     open: true,
                     subtask_index: self.subtask_index,
@@ -252,13 +256,16 @@ impl Operator for FileWriter {
         _origin_ns: u64,
         output: &mut Output,
     ) -> Result<Progress> {
+        self.watermark = watermark;
         if self.partitions.is_empty() || !is_complete(self.next_complete, watermark) {
             return Ok(Progress::Done);
         }
         let complete = self.partitions.iter();
         let complete = complete.filter(|(_, time)| is_complete(**time, watermark));
-        self.complete
-            .extend(complete.map(|(bucket, _)| bucket.clone()));
+        let mut complete: Vec<_> = complete.map(|(bucket, time)| (*time, bucket)).collect();
+        complete.sort_unstable();
+        let complete = complete.into_iter().map(|(_, bucket)| bucket.clone());
+        self.complete.extend(complete);
         self.finishing = Finishing::Begin { all: false };
         self.finish(output)
     }

@@ -282,18 +282,24 @@ fn a_watermark_waits_for_the_files_that_it_completes() {
     writer.finish(progress);
     assert_eq!(directory.finished(), ["a\nc\n"]);
     assert_eq!(writer.told()[2..], [finished("1000")]);
-    // A late row opens its partition again.
+    // A late row opens its partition again, for 1 s.
     writer.push("1000:late").unwrap();
     assert_eq!(writer.told()[3..], [open("1000")]);
-    let progress = writer.watermark(1_012);
+    let progress = writer.watermark(2_011);
     writer.finish(progress);
-    assert_eq!(directory.finished(), ["a\nc\n", "late\n"]);
-    let progress = writer.watermark(i64::MAX);
-    writer.finish(progress);
-    assert_eq!(writer.told()[4..], [finished("1000"), finished("2000")]);
-    let progress = writer.end();
+    assert_eq!(directory.finished(), ["a\nc\n", "b\n"]);
+    assert_eq!(writer.told()[4..], [finished("2000")]);
+    let progress = writer.watermark(2_012);
     writer.finish(progress);
     assert_eq!(directory.finished(), ["a\nc\n", "b\n", "late\n"]);
+    assert_eq!(writer.told()[5..], [finished("1000")]);
+    writer.push("3000:last").unwrap();
+    let progress = writer.watermark(i64::MAX);
+    writer.finish(progress);
+    assert_eq!(writer.told()[6..], [open("3000"), finished("3000")]);
+    let progress = writer.end();
+    writer.finish(progress);
+    assert_eq!(directory.finished(), ["a\nc\n", "b\n", "last\n", "late\n"]);
 }
 
 #[test]
