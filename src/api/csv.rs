@@ -1,7 +1,8 @@
 //! Rows of comma-separated values.
 //!
 //! Owns: [`CsvRow`]. Invariant: a row has as many fields for a reader as were written, whatever the texts hold.
-//! Left out: headers, other separators, `\r\n` at the end of a row (a line feed alone is what Flink writes, and readers take both).
+//! Left out: headers, other separators, `\r\n` at the end of a row (a line feed alone is what Flink writes, and readers
+//! take both).
 //!
 //! Source: RFC 4180.
 
@@ -37,8 +38,8 @@ impl<'o> CsvRow<'o> {
         self
     }
 
-    /// A field of text, in quotes where it has a comma, a quote or a line break, each quote twice. An empty text is `""`, so that a
-    /// row of one is no empty line.
+    /// A field of text, in quotes where it has a comma, a quote or a line break, each quote twice. An empty text is
+    /// `""`, so that a row of one is no empty line.
     pub fn text(mut self, text: &str) -> Self {
         let out = self.next();
         let special = |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r');

@@ -17,13 +17,14 @@ use crate::api::data_stream::{Committer, Sink};
 
 /// Appends rows to files: `<directory>/<bucket>/part-<uid>-<subtask>-<n>`, where `uid` is another one in every attempt.
 ///
-/// A file is hidden, as `.part-...inprogress`, until it is finished: when its [`RollingPolicy`] says so, when its partition is complete,
-/// and at the end of the input. Then it is synced and renamed, and never written again. A job that is cancelled or fails leaves what it
-/// finished and hidden files, which may be deleted; one that is started again writes its rows again, into new files.
+/// A file is hidden, as `.part-...inprogress`, until it is finished: when its [`RollingPolicy`] says so, when its
+/// partition is complete, and at the end of the input. Then it is synced and renamed, and never written again. A job
+/// that is cancelled or fails leaves what it finished and hidden files, which may be deleted; one that is started again
+/// writes its rows again, into new files.
 ///
-/// The directory is on the hosts of the TaskManagers; with several of them and a partition commit it must be on a file system that
-/// they share. Rows go to the directory itself unless there is a bucket assigner (Flink's default is a bucket per hour of processing
-/// time).
+/// The directory is on the hosts of the TaskManagers; with several of them and a partition commit it must be on a file
+/// system that they share. Rows go to the directory itself unless there is a bucket assigner (Flink's default is a
+/// bucket per hour of processing time).
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,9 +82,9 @@ impl<R: Record> FileSink<R> {
         }
     }
 
-    /// Writes each record below the sink's directory, in the bucket that `assign` writes into an empty string: a relative path such as
-    /// `dt=2026-01-01/hm=00%3A01`, best made with [`append_partition`]. A bucket that is absolute, has an empty component or `.` or `..`
-    /// fails the job.
+    /// Writes each record below the sink's directory, in the bucket that `assign` writes into an empty string: a
+    /// relative path such as `dt=2026-01-01/hm=00%3A01`, best made with [`append_partition`]. A bucket that is
+    /// absolute, has an empty component or `.` or `..` fails the job.
     #[must_use]
     pub fn with_bucket_assigner(
         mut self,
@@ -104,9 +105,9 @@ impl<R: Record> FileSink<R> {
         self
     }
 
-    /// Marks each bucket by an empty file `_SUCCESS` once the watermark says that it is complete, and all its files are finished.
-    /// Rows that come later still go there, and it is marked again, as in Flink. While the input of a subtask is idle (see
-    /// `WatermarkStrategy::idleness`), what it has open is not marked.
+    /// Marks each bucket by an empty file `_SUCCESS` once the watermark says that it is complete, and all its files are
+    /// finished. Rows that come later still go there, and it is marked again, as in Flink. While the input of a subtask
+    /// is idle (see `WatermarkStrategy::idleness`), what it has open is not marked.
     #[must_use]
     pub fn with_partition_commit(mut self, commit: PartitionCommit) -> Self {
         self.factory = self.factory.partition_commit(commit);
@@ -122,8 +123,8 @@ impl<R: Record> FileSink<R> {
         self
     }
 
-    /// Takes records of a changelog too, where the encoder writes what each of them means (`row.kind()`). Otherwise one that is no
-    /// insertion fails the job: files can only be appended to.
+    /// Takes records of a changelog too, where the encoder writes what each of them means (`row.kind()`). Otherwise one
+    /// that is no insertion fails the job: files can only be appended to.
     #[must_use]
     pub fn with_all_row_kinds(mut self) -> Self {
         self.factory = self.factory.all_row_kinds(true);

@@ -1,4 +1,5 @@
-//! The file sink: q10's rows in partitions that are committed, rows of any query as lines, what a killed job leaves, bad input.
+//! The file sink: q10's rows in partitions that are committed, rows of any query as lines, what a killed job leaves,
+//! bad input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Rows in files.
 //!
-//! Owns: how any query's rows go to files ([`json_lines`]), and q10's partitions ([`by_minute`]). Invariant: the time of a q10
-//! partition is the first of its minute, in UTC.
+//! Owns: how any query's rows go to files ([`json_lines`]), and q10's partitions ([`by_minute`]). Invariant: the time
+//! of a q10 partition is the first of its minute, in UTC.
 //! Left out: files themselves ([`crate::api::file`]).
 
 use std::path::Path;

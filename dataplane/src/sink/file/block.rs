@@ -1,8 +1,10 @@
 //! Rows on their way from the data core to the thread that writes them.
 //!
-//! Owns: [`Block`]: rows one behind the other, and where the bucket changes. Invariant: pieces cover the rows in order, none is empty
-//! but the last.
+//! Owns: [`Block`]: rows one behind the other, and where the bucket changes. Invariant: pieces cover the rows in order,
+//! none is empty but the last.
 //! Left out: bounds on its size (the operator hands it over in time).
+
+use crate::limits::FILE_BLOCK_BYTES;
 
 /// Rows of any buckets, in the order in which they came.
 #[derive(Debug, Default)]
@@ -108,9 +110,10 @@ impl Block {
         Ok(())
     }
 
-    /// Empties it, and keeps its memory.
+    /// Empties it, and keeps its memory, but for what an unusually large row took.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.rows.shrink_to(2 * FILE_BLOCK_BYTES);
         self.buckets.clear();
         self.pieces.clear();
         self.origins_ns.clear();

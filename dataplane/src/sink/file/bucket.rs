@@ -1,7 +1,7 @@
 //! Names of buckets: directories below the sink's own one.
 //!
-//! Owns: [`check_bucket`], [`append_partition`]. Invariant: a checked bucket names a place inside the sink's directory, and only one
-//! name leads to it.
+//! Owns: [`check_bucket`], [`append_partition`]. Invariant: a checked bucket names a place inside the sink's directory,
+//! and only one name leads to it.
 //! Left out: what the file system thinks of a name (too long), which it says when a file is opened.
 //!
 //! Source: partition directories of Hive, as Flink's `PartitionPathUtils` writes them.
@@ -49,9 +49,9 @@ pub fn check_bucket(bucket: &str) -> Result<(), BucketError> {
     })
 }
 
-/// Appends `key=value` to a bucket, behind a `/` if there is something already, with what has a meaning in paths written as
-/// `%` and two hexadecimal digits: the minute `00:01` becomes `00%3A01`, as in Flink SQL and Hive. An empty value is written as
-/// `__DEFAULT_PARTITION__`.
+/// Appends `key=value` to a bucket, behind a `/` if there is something already, with what has a meaning in paths
+/// written as `%` and two hexadecimal digits: the minute `00:01` becomes `00%3A01`, as in Flink SQL and Hive. An empty
+/// value is written as `__DEFAULT_PARTITION__`.
 ///
 /// ```
 /// use ringflow_dataplane::sink::file::append_partition;

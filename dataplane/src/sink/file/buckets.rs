@@ -4,8 +4,8 @@
 //!   .part-<uid>-<subtask>-<n>.csv.inprogress --sync, rename, sync the directory--> part-<uid>-<subtask>-<n>.csv
 //! ```
 //! Owns: [`Buckets`]. Lives on the sink's thread. Time comes in with each call.
-//! Invariant: at most `open_max` files are open; a name is used once, so a finished file is never touched again; what fails leaves
-//! hidden files behind, which readers skip.
+//! Invariant: at most `open_max` files are open; a name is used once, so a finished file is never touched again; what
+//! fails leaves hidden files behind, which readers skip.
 //! Left out: when rows come, and who hears of it ([`super::thread`]).
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! What writers tell the committer about partitions.
 //!
-//! Owns: [`Committable`], its bytes, and [`is_complete`]. A writer says that it has a partition open before any of its rows is
-//! written, and that its files are finished before it passes on the watermark that completes the partition.
+//! Owns: [`Committable`], its bytes, and [`is_complete`]. A writer says that it has a partition open before any of its
+//! rows is written, and that its files are finished before it passes on the watermark that completes the partition.
 //! Invariant: decoding never panics, whatever the bytes.
 //!
 //! ```text
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::operator::chain::{Output, SideOutputId};
 use crate::record::{EventTime, RecordRef, RowKind};
 
-/// The side output of a writer that its committer reads. The high byte is no letter, so the number means nothing else here.
+/// The side output of a writer that its committer reads. A writer has no other one.
 pub const COMMITTABLES: SideOutputId = u64::from_be_bytes(*b"\xffcommits");
 
 const HEAD_BYTES: usize = 13;

@@ -1,10 +1,10 @@
 //! Marks partitions as complete: one subtask behind all writers.
 //!
-//! Owns: [`FileCommitter`]. A partition is committed, by an empty file `_SUCCESS` in its directory, once the watermark of all writers
-//! has passed its time and none of them has files of it open. A row that comes later opens its partition again, which is then
-//! committed again, as in Flink.
-//! Invariant: the marker is written after every file that it stands for has its last name and is durable: a writer's word comes after
-//! its files and before its watermark, in one channel.
+//! Owns: [`FileCommitter`]. A partition is committed, by an empty file `_SUCCESS` in its directory, once the watermark
+//! of all writers has passed its time and none of them has files of it open. A row that comes later opens its partition
+//! again, which is then committed again, as in Flink.
+//! Invariant: the marker is written after every file that it stands for has its last name and is durable: a writer's
+//! word comes after its files and before its watermark, in one channel.
 //! Left out: partitions that a writer holds open while its input is idle: they are committed when it goes on, or ends.
 
 use std::collections::{BTreeSet, HashMap};

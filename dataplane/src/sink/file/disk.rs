@@ -1,7 +1,7 @@
 //! What the sink asks of the file system, each with an error that names path and cause.
 //!
-//! Owns: [`FileError`], directories and files as the sink makes them. Invariant: nothing here runs on a data core; what returned is on
-//! the disk, names too: a directory is synced after something in it was created or renamed.
+//! Owns: [`FileError`], directories and files as the sink makes them. Invariant: nothing here runs on a data core; what
+//! returned is on the disk, names too: a directory is synced after something in it was created or renamed.
 //! Left out: which file when ([`super::buckets`]).
 
 use std::fs::{self, File};
@@ -107,8 +107,8 @@ pub(super) fn write_marker(path: &Path) -> Result<(), FileError> {
             action: "commit the partition with",
             path: path.to_owned(),
             source: io::Error::other(
-                "its directory is not there; with TaskManagers on several hosts, the sink's directory must be on a file system \
-                 that all of them share",
+                "its directory is not there; with TaskManagers on several hosts, the sink's directory must be on a \
+                 file system that all of them share",
             ),
         }),
         written => written.map_err(at("create", path)),

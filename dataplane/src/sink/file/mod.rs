@@ -8,14 +8,15 @@
 //!               FileCommitter (one subtask) --> thread: <directory>/<bucket>/_SUCCESS
 //! ```
 //! Owns: [`FileSinkFactory`], [`PartitionCommit`], [`RollingPolicy`] and the operators behind them.
-//! Invariant: no file operation runs on a data core. A file under its last name is whole and durable, and is never written again. What
-//! a job that is cancelled or fails leaves are finished files, and hidden ones (a leading dot) that readers skip and that may be
-//! deleted.
-//! Left out: exactly once. Without checkpoints files are finished as they roll, so a job that is started again writes rows again, into
-//! new files: `uid` is another one in every attempt, and nothing is overwritten but `_SUCCESS`. Bulk formats (Parquet), compaction.
+//! Invariant: no file operation runs on a data core. A file under its last name is whole and durable, and is never
+//! written again. What a job that is cancelled or fails leaves are finished files, and hidden ones (a leading dot) that
+//! readers skip and that may be deleted.
+//! Left out: exactly once. Without checkpoints files are finished as they roll, so a job that is started again writes
+//! rows again, into new files: `uid` is another one in every attempt, and nothing is overwritten but `_SUCCESS`. Bulk
+//! formats (Parquet), compaction.
 //!
-//! Source: Flink `FileSink`, row format; the partition commit is that of Flink SQL's filesystem connector (trigger `partition-time`, policy
-//! `success-file`).
+//! Source: Flink `FileSink`, row format; the partition commit is that of Flink SQL's filesystem connector (trigger
+//! `partition-time`, policy `success-file`).
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -67,9 +68,10 @@ pub type PartitionTime = Arc<dyn Fn(&str) -> Option<EventTime> + Send + Sync>;
 
 /// When a partition is complete: the watermark of all writers has passed its time and a delay.
 ///
-/// Source: Flink SQL's `sink.partition-commit.trigger` = `partition-time`. The time of a partition is as a rule that of its first
-/// record, so the delay is how long it is. Rows that come for a partition that was complete are written all the same; it is committed
-/// again when the watermark has moved on by the delay, and by 1 s at least (Flink: with the next checkpoint).
+/// Source: Flink SQL's `sink.partition-commit.trigger` = `partition-time`. The time of a partition is as a rule that of
+/// its first record, so the delay is how long it is. Rows that come for a partition that was complete are written all
+/// the same; it is committed again when the watermark has moved on by the delay, and by 1 s at least (Flink: with the
+/// next checkpoint).
 #[derive(Clone)]
 pub struct PartitionCommit {
     partition_time: PartitionTime,
@@ -95,8 +97,8 @@ impl PartitionCommit {
         self
     }
 
-    /// What the watermark, which stands at `watermark`, must pass: of a partition that was complete already, the same delay once
-    /// more.
+    /// What the watermark, which stands at `watermark`, must pass: of a partition that was complete already, the same
+    /// delay once more.
     fn completed_by(&self, bucket: &str, watermark: EventTime) -> Option<EventTime> {
         let time = (self.partition_time)(bucket)?;
         let time = EventTime(time.0.saturating_add(self.delay_ms));

@@ -1,10 +1,11 @@
 //! The writer of one subtask, on its data core.
 //!
-//! Owns: [`FileWriter`]. Rows are encoded into a block, which goes to the sink's thread when it is full, or with the next turn when
-//! that thread has nothing else to do: so rows leave at once while it is quiet, and in large blocks under load.
-//! Invariant: a record counts (`sink_records`, latency) when its row is in its file; while a full block finds the queue full, the chain
-//! is blocked. A watermark that completes partitions leaves only after their files are finished and the committer has been told.
-//! The end of input is done when all files are finished.
+//! Owns: [`FileWriter`]. Rows are encoded into a block, which goes to the sink's thread when it is full, or with the
+//! next turn when that thread has nothing else to do: so rows leave at once while it is quiet, and in large blocks
+//! under load.
+//! Invariant: a record counts (`sink_records`, latency) when its row is in its file; while a full block finds the queue
+//! full, the chain is blocked. A watermark that completes partitions leaves only after their files are finished and the
+//! committer has been told. The end of input is done when all files are finished.
 //! Left out: files ([`super::buckets`]); checkpoints, with which files would be finished at their completion.
 
 use std::collections::{HashMap, VecDeque};
@@ -62,7 +63,8 @@ pub struct FileWriter {
     bucket: String,
     /// The last one that came.
     watermark: EventTime,
-    /// Partitions of which files may be open, and the time that completes them; where there is a commit. Memory: an entry for each.
+    /// Partitions of which files may be open, and the time that completes them; where there is a commit. Memory: an
+    /// entry for each.
     partitions: HashMap<String, EventTime>,
     /// The least of these times.
     next_complete: EventTime,
@@ -213,8 +215,8 @@ fn no_time(bucket: &str) -> Error {
 #[cold]
 fn refused(kind: RowKind) -> Error {
     Error::operator(format!(
-        "a `{}` record came to a file sink, which can only append rows: write streams that insert only, or have the encoder write \
-         what each row means and allow all row kinds (`with_all_row_kinds`)",
+        "a `{}` record came to a file sink, which can only append rows: write streams that insert only, or have the \
+         encoder write what each row means and allow all row kinds (`with_all_row_kinds`)",
         kind.short_name()
     ))
 }

@@ -1,7 +1,7 @@
 //! When a part file is complete.
 //!
-//! Owns: [`RollingPolicy`] and what it looks at ([`PartAge`]). Invariant: a file that is due has been open or untouched for at
-//! least its interval; one that is not empty is always due at some time.
+//! Owns: [`RollingPolicy`] and what it looks at ([`PartAge`]). Invariant: a file that is due has been open or untouched
+//! for at least its interval; one that is not empty is always due at some time.
 //! Left out: who looks, and at which clock ([`super::buckets`]).
 
 use std::time::Duration;
@@ -27,8 +27,8 @@ impl Default for RollingPolicy {
 }
 
 impl RollingPolicy {
-    /// Rolls a file that has reached so many bytes; 128 MiB by default. Rows are written in blocks, so a file may be larger by
-    /// one block (as large as the file may be, 64 KiB at most, and a row).
+    /// Rolls a file that has reached so many bytes; 128 MiB by default. Rows are written in blocks, so a file may be
+    /// larger by one block (as large as the file may be, 64 KiB at most, and a row).
     #[must_use]
     pub const fn with_max_part_size(mut self, bytes: u64) -> Self {
         self.max_part_size = bytes;

@@ -197,6 +197,21 @@ fn attempts_do_not_overwrite_each_other() {
     assert_eq!(directory.finished(), ["same\n", "same\n", "same\n"]);
 }
 
+#[test]
+fn files_roll_while_nothing_comes() {
+    let directory = Directory::new();
+    let policy = RollingPolicy::default().with_inactivity_interval(Duration::from_millis(1));
+    let mut writer = writer(&factory(directory.path()).rolling_policy(policy));
+    for number in 1..3 {
+        writer.push("a:row").unwrap();
+        wait_for("a finished file", || {
+            writer.operator.poll().unwrap();
+            (directory.finished().len() == number).then_some(())
+        });
+    }
+    assert_eq!(directory.finished(), ["row\n", "row\n"]);
+}
+
 /// A thread that does one job for each permit, and collects rows.
 fn on_permit(permits: Receiver<()>, rows: Sender<Vec<u8>>) -> impl FnOnce(Receiver<Job>, Reports) {
     move |jobs, reports| {

@@ -5,9 +5,9 @@
 //!             <------------------------- serve --------
 //! ```
 //! Owns: [`FileThread`] (the core's end), [`Job`], [`Reports`] (the thread's end).
-//! Invariant: jobs are done in order, and each leaves one report; at most `FILE_QUEUE_JOBS` are without one. The core never waits: a
-//! look at no reports is one load. The thread ends when the core's end is dropped, after the jobs that it was given; open files stay
-//! as they are, hidden.
+//! Invariant: jobs are done in order, and each leaves one report; at most `FILE_QUEUE_JOBS` are without one. The core
+//! never waits: a look at no reports is one load. The thread ends when the core's end is dropped, after the jobs that
+//! it was given; open files stay as they are, hidden.
 //! Left out: what is written ([`super::buckets`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
