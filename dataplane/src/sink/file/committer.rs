@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::element::StopMode;
 use crate::error::Result;
 use crate::operator::chain::Output;
 use crate::operator::{Operator, Progress};
@@ -57,7 +58,7 @@ impl FileCommitter {
 
 impl Operator for FileCommitter {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
-        self.thread.ring(Bell::new(context.doorbell_fd)?);
+        self.thread.ring(Bell::new(context.doorbell.as_raw_fd())?);
         Ok(())
     }
 
@@ -108,7 +109,7 @@ impl Operator for FileCommitter {
         self.wait()
     }
 
-    fn on_end_of_input(&mut self, _output: &mut Output) -> Result<Progress> {
+    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
         self.wait()
     }
 

@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
+use crate::element::StopMode;
 use crate::error::{Error, Result};
 use crate::metrics::{SubtaskMetrics, add};
 use crate::operator::chain::Output;
@@ -225,7 +226,7 @@ impl Operator for FileWriter {
     fn open(&mut self, context: &OpenContext) -> Result<()> {
         self.on_core
             .set((Rc::clone(&context.clock), Rc::clone(&context.metrics)));
-        self.thread.ring(Bell::new(context.doorbell_fd)?);
+        self.thread.ring(Bell::new(context.doorbell.as_raw_fd())?);
         Ok(())
     }
 
@@ -272,7 +273,8 @@ impl Operator for FileWriter {
         self.finish(output)
     }
 
-    fn on_end_of_input(&mut self, output: &mut Output) -> Result<Progress> {
+    /// Partitions that are not complete by then, as after a stop without a drain, get their files and no mark.
+    fn on_end_of_input(&mut self, _mode: StopMode, output: &mut Output) -> Result<Progress> {
         self.finishing = Finishing::Begin { all: true };
         self.finish(output)
     }

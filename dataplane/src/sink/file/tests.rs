@@ -1,6 +1,7 @@
 //! Writer and committer as operators, with threads of their own and with threads that stand still.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::committable::Committable;
 use super::testing::Directory;
 use super::thread::{Job, Report, Reports};
 use super::*;
+use crate::element::StopMode;
 use crate::limits::FILE_QUEUE_JOBS;
 use crate::metrics::SubtaskMetrics;
 use crate::operator::Progress;
@@ -58,7 +60,6 @@ struct Tested<O> {
     operator: O,
     output: Output,
     metrics: Rc<SubtaskMetrics>,
-    _doorbell: Doorbell,
 }
 
 impl<O: Operator> Tested<O> {
@@ -66,14 +67,13 @@ impl<O: Operator> Tested<O> {
         let doorbell = Doorbell::new().expect("a bell");
         let metrics = Rc::new(SubtaskMetrics::default());
         let mut context = test_context(Rc::clone(&metrics));
-        context.doorbell_fd = doorbell.as_raw_fd();
+        context.doorbell = Arc::new(doorbell);
         operator.open(&context).expect("opens");
         let sides = vec![(COMMITTABLES, Output::Capture(Vec::new()))];
         Self {
             operator,
             output: Output::Sides(Box::new(Output::End), sides),
             metrics,
-            _doorbell: doorbell,
         }
     }
 
@@ -99,7 +99,9 @@ impl<O: Operator> Tested<O> {
     }
 
     fn end(&mut self) -> Progress {
-        let progress = self.operator.on_end_of_input(&mut self.output);
+        let progress = self
+            .operator
+            .on_end_of_input(StopMode::Drain, &mut self.output);
         progress.expect("no failure")
     }
 
