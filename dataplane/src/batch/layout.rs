@@ -278,34 +278,6 @@ pub fn next_piece<'a>(filled: &'a [u8], offset: &mut usize, most: usize) -> Opti
     )))
 }
 
-/// Reads the key hashes of records that follow at `offset`, which it advances, as many as `hashes` has places; says how many there
-/// are. Control elements are passed over.
-///
-/// Cost: one head read per element.
-#[inline]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "a hash is the upper half of a head"
-)]
-pub fn key_hashes(filled: &[u8], offset: &mut usize, hashes: &mut [u32]) -> usize {
-    let mut count = 0;
-    while count < hashes.len() {
-        let rest = filled.get(*offset..).unwrap_or_default();
-        let Some(head) = rest.first_chunk::<HEAD>() else {
-            break;
-        };
-        let Ok((bytes, is_record)) = element_bytes(*head, *offset) else {
-            break;
-        };
-        *offset += bytes;
-        if is_record {
-            hashes[count] = (u64::from_le_bytes(*head) >> 32) as u32;
-            count += 1;
-        }
-    }
-    count
-}
-
 /// Bytes of the element that starts with `head`, and whether it is a record.
 ///
 /// # Errors

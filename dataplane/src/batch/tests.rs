@@ -21,29 +21,6 @@ fn elements(bytes: &[u8]) -> (Vec<Element<'_>>, usize) {
 }
 
 #[test]
-fn key_hashes_are_read_ahead_past_control_elements() {
-    let mut buffer = BufferPool::new(1).take().expect("one free");
-    for hash in 0..5u32 {
-        let bytes = vec![b'x'; hash as usize * 7];
-        assert!(buffer.push_record(&record(&bytes, 5), hash + 100));
-        if hash == 2 {
-            assert!(buffer.push_control(Control::Watermark {
-                watermark: Watermark::At(EventTime(4)),
-                origin_ns: 1,
-            }));
-        }
-    }
-    let (filled, mut offset, mut hashes) = (buffer.as_slice(), 0, [0; 3]);
-    assert_eq!(layout::key_hashes(filled, &mut offset, &mut hashes), 3);
-    assert_eq!(hashes, [100, 101, 102]);
-    assert_eq!(layout::key_hashes(filled, &mut offset, &mut hashes), 2);
-    assert_eq!((hashes[0], hashes[1], offset), (103, 104, filled.len()));
-    assert_eq!(layout::key_hashes(filled, &mut offset, &mut hashes), 0);
-    // A head that says nothing is where it ends.
-    assert_eq!(layout::key_hashes(&[0xff; 64], &mut 0, &mut hashes), 0);
-}
-
-#[test]
 fn elements_come_back_in_order_and_watermarks_coalesce() {
     let mut buffer = BufferPool::new(1).take().expect("one free");
     let at = |time| Control::Watermark {

@@ -117,67 +117,31 @@ impl Alignment {
 struct Next<'a>(Piece<'a>, usize);
 
 impl<'a> Next<'a> {
-    /// Reads what follows at `from`, and has the chain hear of keys ahead.
+    /// Reads what follows at `from`, and has the chain hear of its keys.
     #[inline]
     fn read(
         elements: &'a [u8],
         from: usize,
         chain: &mut Chain,
-        ahead: &mut KeysAhead,
+        hashes: &mut [u32; KEYS_AHEAD],
     ) -> Option<Self> {
         let mut end = from;
-        let piece = layout::next_piece(elements, &mut end, RUN_RECORDS)?;
-        if chain.wants_keys() {
-            ahead.announce(elements, &piece, (from, end), chain);
-        }
-        Some(Self(piece, end))
-    }
-}
-
-/// Announces keys of a buffer's records before their turn.
-#[derive(Debug, Default)]
-struct KeysAhead {
-    /// Where the first record is that was not announced yet.
-    at: usize,
-    /// Where the records announced last begin.
-    last: usize,
-    hashes: [u32; KEYS_AHEAD],
-}
-
-impl KeysAhead {
-    /// `piece`, which lies at `from..end` of `elements`, comes next but one.
-    ///
-    /// An operator that takes runs looks ahead within a long one itself: it hears of the first keys only. All else is announced in
-    /// batches, each when the one before it begins, so that a key is known one to two batches early however records differ in
-    /// length.
-    #[inline]
-    fn announce(
-        &mut self,
-        elements: &[u8],
-        piece: &Piece<'_>,
-        (from, end): (usize, usize),
-        chain: &mut Chain,
-    ) {
-        if let Piece::Run(run) = piece
-            && chain.takes_runs()
-            && run.len() >= KEYS_AHEAD
+        let most = if chain.takes_runs() {
+            RUN_RECORDS
+        } else {
+            KEYS_AHEAD
+        };
+        let piece = layout::next_piece(elements, &mut end, most)?;
+        if let Piece::Run(run) = &piece
+            && chain.wants_keys()
         {
-            for (place, hash) in self.hashes.iter_mut().zip(run.key_hashes()) {
+            let count = run.len().min(KEYS_AHEAD);
+            for (place, hash) in hashes.iter_mut().zip(run.key_hashes()) {
                 *place = hash;
             }
-            (self.at, self.last) = (end, end);
-            return chain.on_keys_ahead(&self.hashes);
+            chain.on_keys_ahead(&hashes[..count]);
         }
-        while self.last <= from && self.at < elements.len() {
-            self.at = self.at.max(from);
-            self.last = self.at;
-            let count = layout::key_hashes(elements, &mut self.at, &mut self.hashes);
-            if count == 0 {
-                // Control elements, or what the reader will complain of.
-                self.at = elements.len();
-            }
-            chain.on_keys_ahead(&self.hashes[..count]);
-        }
+        Some(Self(piece, end))
     }
 }
 
@@ -580,11 +544,11 @@ impl Subtask {
             let (mut ended, mut stopped) = (None, false);
             let elements = buffer.as_slice();
             let input = gate.input_of(channel);
-            let mut ahead = KeysAhead::default();
-            let mut next = Next::read(elements, offset, &mut self.chain, &mut ahead);
+            let mut hashes = [0; KEYS_AHEAD];
+            let mut next = Next::read(elements, offset, &mut self.chain, &mut hashes);
             while let Some(Next(piece, end)) = next {
                 // Keys of what follows are announced while this is worked on.
-                next = Next::read(elements, end, &mut self.chain, &mut ahead);
+                next = Next::read(elements, end, &mut self.chain, &mut hashes);
                 match piece {
                     Piece::Run(run) if self.chain.takes_runs() => {
                         self.chain.on_run(&run)?;

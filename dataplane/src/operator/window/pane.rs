@@ -56,18 +56,6 @@ impl Pane {
         self.table.get(hash, key, &[])
     }
 
-    /// Has the slot of a key fetched into the cache.
-    #[inline]
-    pub(super) fn prefetch_slot(&self, hash: u32) {
-        self.table.prefetch_slot(hash);
-    }
-
-    /// Has the entry of a key fetched into the cache, of which the slot is there.
-    #[inline]
-    pub(super) fn prefetch_entry(&self, hash: u32) {
-        self.table.prefetch_entry(hash);
-    }
-
     /// Takes a record in. `fresh` is memory to write in.
     #[inline]
     pub(super) fn add<R: Record, A: AggregateFunction<R>>(

@@ -22,9 +22,8 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use crate::batch::Run;
 use crate::error::Result;
-use crate::limits::{FIRE_BITE, KEYS_AHEAD, MERGE_BITE, RUN_RECORDS};
+use crate::limits::{FIRE_BITE, MERGE_BITE};
 use crate::metrics::{SubtaskMetrics, add};
 use crate::operator::chain::Output;
 use crate::operator::stateless::{Collector, Scratch};
@@ -48,9 +47,6 @@ pub struct PaneOperator<R: Record, K, A: AggregateFunction<R>, O, KF, EF> {
     next_end: Option<i64>,
     firing: Option<Firing>,
     key_bytes: Vec<u8>,
-    /// Hashes of the keys announced last.
-    announced: [u32; KEYS_AHEAD],
-    announced_count: usize,
     scratch: Scratch,
     metrics: OnCore<Rc<SubtaskMetrics>>,
     records: PhantomData<fn(K) -> O>,
@@ -128,12 +124,6 @@ enum Stage {
 }
 
 impl<R: Record, A: AggregateFunction<R>> Panes<R, A> {
-    /// Where the last record went.
-    #[inline]
-    fn recent(&self) -> Option<&Pane> {
-        self.panes.get(self.recent)
-    }
-
     /// Where records of a pane go, and whether the pane is new.
     fn pane_at(&mut self, start: i64) -> (usize, bool) {
         if self
@@ -387,8 +377,6 @@ where
             next_end: None,
             firing: None,
             key_bytes: Vec::new(),
-            announced: [0; KEYS_AHEAD],
-            announced_count: 0,
             scratch: Scratch::default(),
             metrics: OnCore::empty(),
             records: PhantomData,
@@ -546,46 +534,6 @@ where
     /// It emits with watermarks only.
     fn takes_runs(&self) -> bool {
         true
-    }
-
-    fn on_run(&mut self, run: &Run<'_>, output: &mut Output) -> Result<()> {
-        let mut hashes = [0; RUN_RECORDS];
-        for (place, hash) in hashes.iter_mut().zip(run.key_hashes()) {
-            *place = hash;
-        }
-        let hashes = &hashes[..run.len().min(RUN_RECORDS)];
-        for (index, record) in run.records().enumerate() {
-            if let Some(pane) = self.panes.recent() {
-                if let Some(hash) = hashes.get(index + KEYS_AHEAD) {
-                    pane.prefetch_slot(*hash);
-                }
-                if let Some(hash) = hashes.get(index + KEYS_AHEAD / 2) {
-                    pane.prefetch_entry(*hash);
-                }
-            }
-            self.on_record(&record, output)?;
-        }
-        Ok(())
-    }
-
-    fn wants_keys(&self) -> bool {
-        true
-    }
-
-    /// Most records are of the pane of the one before.
-    fn on_keys_ahead(&mut self, key_hashes: &[u32]) {
-        let Some(pane) = self.panes.recent() else {
-            return;
-        };
-        for hash in &self.announced[..self.announced_count] {
-            pane.prefetch_entry(*hash);
-        }
-        for hash in key_hashes {
-            pane.prefetch_slot(*hash);
-        }
-        let count = key_hashes.len().min(KEYS_AHEAD);
-        self.announced[..count].copy_from_slice(&key_hashes[..count]);
-        self.announced_count = count;
     }
 
     fn on_record(&mut self, record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
