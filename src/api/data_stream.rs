@@ -16,6 +16,7 @@ use ringflow_dataplane::operator::lookup_join::{LookupJoin, LookupTable};
 use ringflow_dataplane::operator::process::{Process, ProcessFunction};
 use ringflow_dataplane::operator::side_output::OutputTag;
 use ringflow_dataplane::operator::stateless::{Collector, Filter, FlatMap, Map};
+use ringflow_dataplane::operator::watermarks::TimestampsAndWatermarks;
 use ringflow_dataplane::operator::{Operator, OperatorFactory};
 use ringflow_dataplane::program::{EdgeCode, EdgeRouting, NodeCode};
 use ringflow_dataplane::record::{EventTime, Record, RecordRef, Row, RowKind, StructRecord};
@@ -32,6 +33,7 @@ use crate::api::graph::{Discover, Edge, Node};
 use crate::api::joined_streams::{Groups, JoinedStreams};
 use crate::api::key::Key;
 use crate::api::keyed_stream::KeyedStream;
+use crate::api::watermark::WatermarkStrategy;
 use crate::api::window::WindowAssigner;
 use crate::api::windowed_stream::WindowedStream;
 
@@ -340,6 +342,51 @@ impl<R: Record> DataStream<R> {
             origin.routing = EdgeRouting::Plain;
         }
         side
+    }
+
+    /// Gives records the event times, and the stream the watermarks, of `strategy`, in place of those from before; the end of event
+    /// time still comes from upstream. A strategy of the source itself is better where it can be had: it knows splits, and its
+    /// watermarks wait for the slowest of them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ringflow::prelude::*;
+    ///
+    /// let env = StreamExecutionEnvironment::create_local_environment();
+    /// let numbers = env.from_source(SequenceSource::new(1000), WatermarkStrategy::no_watermarks(), "numbers");
+    /// let seconds = WatermarkStrategy::<Number>::monotonous_timestamps().timestamp(|number| 1000 * number.value() as i64);
+    /// numbers
+    ///     .filter(|number| number.value() % 2 == 0)
+    ///     .assign_timestamps_and_watermarks(seconds)
+    ///     .key_by(|_| 0)
+    ///     .window(TumblingEventTimeWindows::of(Duration::from_secs(100)))
+    ///     .aggregate(Count)
+    ///     .discard();
+    /// # assert_eq!(env.execute("seconds")?.records_out, 10);
+    /// # Ok::<(), ringflow::Error>(())
+    /// ```
+    ///
+    /// Source: Flink `DataStream.assignTimestampsAndWatermarks`.
+    #[must_use]
+    pub fn assign_timestamps_and_watermarks(self, strategy: WatermarkStrategy<R>) -> Self {
+        let WatermarkStrategy {
+            policy, assigner, ..
+        } = strategy;
+        if policy.alignment.is_some() {
+            self.env.refuse(
+                "`assign_timestamps_and_watermarks` cannot align watermarks, because only sources can wait: give the \
+                 alignment to `from_source`"
+                    .to_owned(),
+            );
+        }
+        self.add(
+            "Timestamps/Watermarks",
+            OperatorKind::OneInput,
+            factory(move |_| {
+                let (policy, assigner) = (policy.clone(), assigner.clone());
+                Ok(Box::new(TimestampsAndWatermarks::new(policy, assigner)))
+            }),
+        )
     }
 
     /// Keeps the records for which `keep` is true.

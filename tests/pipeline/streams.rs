@@ -161,3 +161,38 @@ fn what_cannot_be_is_refused_with_what_to_do() {
     let text = format!("{:#}", env.execute("named").unwrap_err());
     assert!(text.contains("not on a union"), "{text}");
 }
+
+#[test]
+fn event_times_can_be_given_in_the_middle_of_a_stream() {
+    for parallelism in [1, 2] {
+        let env = environment(parallelism);
+        let seconds = || {
+            WatermarkStrategy::<Number>::bounded_out_of_orderness(std::time::Duration::from_secs(2))
+                .timestamp(|n| 1000 * i64::try_from(n.value()).unwrap())
+        };
+        // The source's own times are 1000 times as dense: all would be in one window.
+        let counts = numbers(&env, 1000)
+            .set_parallelism(1)
+            .rebalance()
+            .assign_timestamps_and_watermarks(seconds())
+            .key_by(|_| 0)
+            .window(TumblingEventTimeWindows::of(
+                std::time::Duration::from_secs(100),
+            ))
+            .aggregate(Count)
+            .flat_map(|count, out: &mut Collector<'_, Number>| {
+                out.collect(Number::new(*count.value()));
+            });
+        let seen = count(counts);
+        env.execute("seconds").unwrap();
+        assert_eq!(*seen.lock().unwrap(), BTreeMap::from([(100, 10)]));
+    }
+    let env = environment(1);
+    let aligned = WatermarkStrategy::monotonous_timestamps()
+        .alignment("group", std::time::Duration::from_secs(1));
+    numbers(&env, 1)
+        .assign_timestamps_and_watermarks(aligned)
+        .discard();
+    let refused = env.execute("aligned").unwrap_err().to_string();
+    assert!(refused.contains("only sources can wait"), "{refused}");
+}

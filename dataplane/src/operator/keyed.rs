@@ -9,14 +9,12 @@ use crate::limits::KEYS_AHEAD;
 use crate::operator::Progress;
 use crate::operator::chain::Output;
 use crate::record::EventTime;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, NS_PER_MS};
 use crate::runtime::context::OpenContext;
 use crate::state::backend::{At, KeyedStateBackend};
 use crate::state::handles::KeyedAccess;
 use crate::state::timers::{DueTimer, TimeDomain, TimerService};
 use crate::state::value::PlainValue;
-
-const NS_PER_MS: u64 = 1_000_000;
 
 /// State and timers of one operator in one subtask.
 #[derive(Debug)]

@@ -36,6 +36,7 @@ pub mod stateless;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod top_n;
+pub mod watermarks;
 pub mod window;
 
 /// Whether a piece of resumable work is complete.

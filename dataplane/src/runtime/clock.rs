@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// Nanoseconds of a millisecond.
+pub const NS_PER_MS: u64 = 1_000_000;
+
 /// Reads time in nanoseconds. All clocks of a process share one offset between monotonic and wall time.
 ///
 /// Cost: about 30 ns a reading on a virtual machine; read it per batch, not per record.

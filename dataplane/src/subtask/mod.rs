@@ -26,15 +26,13 @@ use crate::metrics::{Accumulator, SubtaskMetrics, add};
 use crate::operator::Progress;
 use crate::operator::chain::{Chain, Signal};
 use crate::record::EventTime;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, NS_PER_MS};
 use crate::source::alignment::AlignmentCell;
 use crate::source::watermark::SplitWatermarks;
 use crate::source::{SourceOutput, SourceProgress, SourceReader, TimestampAssigner};
 
 pub mod finished;
 pub mod spec;
-
-const NS_PER_MS: u64 = 1_000_000;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
