@@ -15,7 +15,7 @@ pub mod rpc;
 pub mod stop_mode;
 
 /// Version of the frames between data cores; both sides must agree.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 
 macro_rules! generated {
     ($module:ident, $file:literal) => {

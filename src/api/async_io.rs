@@ -70,7 +70,7 @@ impl<R: Record> DataStream<R> {
     }
 
     /// As [`DataStream::ordered_wait`], but results leave as soon as they are there. They never overtake a watermark,
-    /// and none overtakes them.
+    /// and none overtakes them. Not for updates: a record that is no insertion fails the job.
     #[must_use]
     pub fn unordered_wait<X, E, Fut>(
         self,

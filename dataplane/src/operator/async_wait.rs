@@ -32,7 +32,7 @@ use crate::operator::async_wait::caller::{
 use crate::operator::async_wait::queue::{ElementQueue, Next};
 use crate::operator::chain::Output;
 use crate::operator::{Operator, Progress};
-use crate::record::{OwnedRecord, Record, RecordRef, ResultRecord};
+use crate::record::{OwnedRecord, Record, RecordRef, ResultRecord, RowKind};
 use crate::runtime::context::OpenContext;
 use crate::runtime::future_threads::FutureThreads;
 
@@ -200,6 +200,9 @@ impl Operator for AsyncWaitOperator {
 
     fn on_record(&mut self, record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
         let (timestamp, kind, origin_ns) = (record.timestamp, record.kind, record.origin_ns);
+        if kind != RowKind::Insert && self.queue.overtakes() {
+            return Err(out_of_order(kind));
+        }
         let place = self.queue.push();
         self.waiting.push_back(Request {
             input: Input {
@@ -306,6 +309,14 @@ impl Ready {
         *budget = budget.saturating_sub(usize::from(self.given == 0));
         Ok(true)
     }
+}
+
+#[cold]
+fn out_of_order(kind: RowKind) -> Error {
+    Error::operator(format!(
+        "a `{}` record came to `unordered_wait`, where updates of a row could overtake each other: use `ordered_wait`",
+        kind.short_name()
+    ))
 }
 
 #[cfg(test)]

@@ -29,10 +29,12 @@ pub struct TimestampsAndWatermarks {
     /// One split: what comes in. Made on the core, where the time is.
     watermarks: SplitWatermarks,
     clock: OnCore<Rc<Clock>>,
-    /// As of the last turn; 0 where nothing falls idle, so that the clock need not be read.
+    /// As of the last news; 0 where nothing falls idle, so that the clock need not be read.
     now_ns: u64,
-    /// There may be news: records came since the last turn, or time passed.
-    news: bool,
+    /// Records came since the last turn.
+    records: bool,
+    /// The time has come at which the stream falls idle.
+    due: bool,
     /// The stream has ended, or event time has: nothing follows.
     ended: bool,
     /// Of the newest record, for the watermark that speaks of it.
@@ -49,7 +51,8 @@ impl TimestampsAndWatermarks {
             assigner,
             clock: OnCore::empty(),
             now_ns: 0,
-            news: false,
+            records: false,
+            due: false,
             ended: false,
             origin_ns: 0,
         }
@@ -83,7 +86,7 @@ impl Operator for TimestampsAndWatermarks {
         if self.watermarks.is_custom() {
             self.watermarks.on_event(0, &record);
         }
-        self.news = true;
+        self.records = true;
         self.origin_ns = self.origin_ns.max(record.origin_ns);
         output.collect(&record)
     }
@@ -100,11 +103,17 @@ impl Operator for TimestampsAndWatermarks {
     }
 
     fn release(&mut self, _output: &mut Output, budget: &mut usize) -> Result<Option<Control>> {
-        self.news = false;
-        if self.ended {
+        let (records, due) = (
+            std::mem::take(&mut self.records),
+            std::mem::take(&mut self.due),
+        );
+        if self.ended || !(records || due) {
             return Ok(None);
         }
         self.read_clock();
+        if records {
+            self.watermarks.touch(0, self.now_ns);
+        }
         let Some(watermark) = self.watermarks.advance(self.now_ns) else {
             return Ok(None);
         };
@@ -116,7 +125,7 @@ impl Operator for TimestampsAndWatermarks {
     }
 
     fn can_release(&self) -> bool {
-        self.news
+        self.records || self.due
     }
 
     fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
@@ -137,9 +146,14 @@ impl Operator for TimestampsAndWatermarks {
         i64::try_from(wall_ns / NS_PER_MS + 1).ok()
     }
 
-    fn on_processing_time(&mut self, _now_ms: i64, _output: &mut Output) -> Result<Progress> {
-        self.news = true;
+    fn on_processing_time(&mut self, _now_ms: i64, output: &mut Output) -> Result<Progress> {
         self.read_clock();
+        if output.is_blocked() {
+            // Records may be waiting: nobody could give any.
+            self.watermarks.touch(0, self.now_ns);
+        } else {
+            self.due = true;
+        }
         Ok(Progress::Done)
     }
 }

@@ -33,6 +33,9 @@ impl<R: Record> OwnedRecord<R> {
 
     /// A table that `write` builds, as in [`crate::operator::stateless::Collector::collect_table`]; without an event
     /// time.
+    ///
+    /// # Panics
+    /// `write` returned an offset of something else, such as another builder's. In a function that is awaited this fails the job.
     #[must_use]
     pub fn table(
         write: impl FnOnce(&mut FlatBufferBuilder<'static>) -> WIPOffset<R::View<'static>>,
@@ -40,8 +43,15 @@ impl<R: Record> OwnedRecord<R> {
         let mut builder = FlatBufferBuilder::new();
         let root = write(&mut builder);
         builder.finish_minimal(root);
-        let bytes = Arc::from(builder.finished_data());
-        // SAFETY: the table's own builder wrote them.
+        let bytes: Arc<[u8]> = Arc::from(builder.finished_data());
+        // Offsets can be made of any number.
+        if let Err(why) = R::verify(&bytes) {
+            panic!(
+                "`OwnedRecord::table` was not given the root of a {}: {why}",
+                R::NAME
+            );
+        }
+        // SAFETY: verified just now.
         unsafe { Self::from_bytes(bytes, EventTime::NONE, RowKind::Insert) }
     }
 

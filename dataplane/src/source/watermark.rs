@@ -278,11 +278,12 @@ impl SplitWatermarks {
     pub fn hold_beyond(&mut self, limit: EventTime, now_ns: u64) -> bool {
         let mut reads = false;
         for split in &mut self.splits {
-            split.held = split.watermark(&self.policy.generation) > Some(limit);
-            if split.held {
-                // It has no records because nobody asks it for any.
+            let beyond = !split.finished && split.watermark(&self.policy.generation) > Some(limit);
+            if beyond || split.held {
+                // It has no records because nobody asked it for any.
                 split.active_ns = split.active_ns.max(now_ns);
             }
+            split.held = beyond;
             reads |= !split.held && !split.finished;
         }
         !reads && self.splits.iter().any(|split| split.held)
@@ -292,6 +293,13 @@ impl SplitWatermarks {
     #[must_use]
     pub fn may_read(&self, split: usize) -> bool {
         self.splits.get(split).is_none_or(|split| !split.held)
+    }
+
+    /// Records of `split` came not before `now_ns`.
+    pub fn touch(&mut self, split: usize, now_ns: u64) {
+        if let Some(split) = self.splits.get_mut(split) {
+            split.active_ns = split.active_ns.max(now_ns);
+        }
     }
 
     /// The source was not read for this long because its consumers were full: no split was idle meanwhile.
@@ -412,8 +420,19 @@ mod tests {
         assert!(!splits.hold_beyond(EventTime(299), 160), "up to the limit");
         assert_eq!(splits.advance(300), Some(Watermark::Idle));
         assert_eq!(splits.position(), EventTime::MAX, "idle holds nobody up");
+        assert!(!splits.hold_beyond(EventTime(2_000), 500), "all may read");
+        assert_eq!(
+            splits.advance(550),
+            at(999),
+            "split 0 is not idle so soon after a hold"
+        );
         splits.finish_split(1);
-        assert!(splits.hold_beyond(EventTime(299), 301), "the other is held");
+        assert!(splits.hold_beyond(EventTime(299), 551), "the other is held");
+        splits.finish_split(0);
+        assert!(
+            !splits.hold_beyond(EventTime(0), 552),
+            "who is over waits for nobody"
+        );
     }
 
     #[test]

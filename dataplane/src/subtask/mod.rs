@@ -451,6 +451,9 @@ impl Subtask {
         else {
             return Ok(Turn::Worked);
         };
+        if let Some(since_ns) = self.blocked_since_ns.take() {
+            watermarks.on_paused(now_ns.saturating_sub(since_ns));
+        }
         if let Some(Alignment { cell, limit }) = alignment {
             *limit = cell.limit();
             let waits = watermarks.hold_beyond(*limit, now_ns);
@@ -459,9 +462,6 @@ impl Subtask {
                 // The doorbell rings when the limit is another one.
                 return Ok(Turn::Idle { until_ns: None });
             }
-        }
-        if let Some(since_ns) = self.blocked_since_ns.take() {
-            watermarks.on_paused(now_ns.saturating_sub(since_ns));
         }
         let mut output = SourceOutput {
             chain: &mut self.chain,
@@ -483,6 +483,9 @@ impl Subtask {
             return self.end_source(StopMode::Drain, origin_ns);
         }
         if let Some(watermark) = watermarks.advance(now_ns) {
+            if let Some(Alignment { cell, .. }) = alignment {
+                cell.reached(watermarks.position());
+            }
             self.signals.push_back(Control::Watermark {
                 watermark,
                 origin_ns,
@@ -617,11 +620,13 @@ impl Subtask {
         let mut moves = false;
         self.chain
             .for_each_partition(|partition| moves |= partition.can_move(flush, now_ns));
+        // Who is blocked, or at the end, looks at no limit.
         let limit_moved = match &self.head {
-            Head::Source { alignment, .. } => alignment
-                .as_ref()
-                .is_some_and(|alignment| alignment.cell.limit() != alignment.limit),
-            Head::Gate { .. } => false,
+            Head::Source {
+                alignment: Some(alignment),
+                ..
+            } => !blocked && !self.ended && alignment.cell.limit() != alignment.limit,
+            _ => false,
         };
         moves
             || limit_moved

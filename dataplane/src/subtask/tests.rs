@@ -12,6 +12,7 @@ use crate::limits::BUFFER_BYTES;
 use crate::operator::Operator;
 use crate::operator::chain::{ChainNode, Output};
 use crate::record::{RecordRef, RowKind};
+use crate::source::watermark::WatermarkPolicy;
 
 const TIMEOUT_NS: u64 = 100;
 
@@ -172,4 +173,119 @@ fn state_is_looked_at_in_reports_and_before_the_end_of_time_clears_it() {
     assert_eq!(subtask.work(1_001).expect("hoards"), Turn::Worked);
     let (metrics, ..) = subtask.close();
     assert_eq!(figures(&metrics), (0, 307));
+}
+
+/// Ten records a poll, a millisecond of event time apart.
+struct Ticks(i64);
+
+impl SourceReader for Ticks {
+    fn open(&mut self, _doorbell_fd: std::os::fd::RawFd) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll(&mut self, _most: usize, output: &mut SourceOutput<'_>) -> Result<SourceProgress> {
+        for _ in 0..10 {
+            output.emit(0, b"tick", EventTime(self.0), 0)?;
+            self.0 += 1;
+        }
+        Ok(SourceProgress::More)
+    }
+}
+
+/// Takes records, or takes none and holds up the end of input, as a sink does whose outside is slow.
+struct Valve(Arc<std::sync::atomic::AtomicBool>);
+
+impl Valve {
+    fn is_shut(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn progress(&self) -> Progress {
+        match self.is_shut() {
+            true => Progress::Blocked,
+            false => Progress::Done,
+        }
+    }
+}
+
+impl Operator for Valve {
+    fn on_record(&mut self, _record: &RecordRef<'_>, _output: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
+        Ok(self.progress())
+    }
+
+    fn resume(&mut self, _output: &mut Output) -> Result<Progress> {
+        Ok(self.progress())
+    }
+
+    fn wants_poll(&self) -> bool {
+        true
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.is_shut()
+    }
+}
+
+#[test]
+fn an_aligned_source_waits_for_its_limit_and_heeds_none_while_it_is_blocked_or_over() {
+    let shut = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_shut = |yes| shut.store(yes, std::sync::atomic::Ordering::Relaxed);
+    let valve = ChainNode::new("valve", Box::new(Valve(Arc::clone(&shut))), Output::End);
+    let chain = Chain::new(Output::Chained(Box::new(valve)));
+    let cell = Arc::new(AlignmentCell::default());
+    let policy = WatermarkPolicy::bounded(0, Some(1_000));
+    let head = Head::Source {
+        name: "ticks".to_owned(),
+        reader: Box::new(Ticks(0)),
+        watermarks: SplitWatermarks::new(policy, 1, 0),
+        assigner: None,
+        alignment: Some(Alignment::new(Arc::clone(&cell))),
+    };
+    let attempt = ExecutionAttemptId {
+        job: JobId(1),
+        vertex: 1,
+        subtask: 0,
+        attempt: 0,
+    };
+    let (metrics, clock) = (Rc::default(), Rc::new(Clock::system()));
+    let mut subtask = Subtask::new(attempt, head, chain, metrics, clock);
+    let held = Turn::Idle { until_ns: None };
+
+    // It reads until it has a watermark, and tells it; no limit was said yet.
+    assert_eq!(subtask.work(100).expect("reads"), Turn::Worked);
+    assert_eq!(cell.watermark_ms(), 8);
+    assert_eq!(subtask.work(101).expect("waits"), held);
+    assert!(!subtask.can_move(101));
+    cell.allow(20);
+    assert!(subtask.can_move(102));
+    // Up to the limit, and the poll that goes beyond it.
+    assert_eq!(subtask.work(103).expect("reads"), Turn::Worked);
+    assert_eq!(subtask.work(104).expect("reads"), Turn::Worked);
+    assert_eq!(cell.watermark_ms(), 28);
+    assert_eq!(subtask.work(105).expect("waits"), held);
+
+    // Limits that come meanwhile are no work for who cannot read.
+    is_shut(true);
+    cell.allow(40);
+    let blocked = subtask.work(106).expect("waits");
+    assert!(matches!(blocked, Turn::Backpressured { .. }), "{blocked:?}");
+    assert!(!subtask.can_move(106));
+    is_shut(false);
+    assert!(subtask.can_move(107));
+    // The pause was short: an idle time later it is idle, though it was held for long in between.
+    for now_ns in [107, 108] {
+        assert_eq!(subtask.work(now_ns).expect("reads"), Turn::Worked);
+    }
+    assert_eq!(subtask.work(50_000).expect("waits"), held);
+    assert_eq!(cell.watermark_ms(), 48);
+
+    subtask.stop(StopMode::NoDrain);
+    assert_eq!(subtask.work(50_001).expect("ends"), Turn::Worked);
+    assert_eq!(cell.watermark_ms(), i64::MAX, "holds nobody up");
+    cell.allow(60);
+    assert!(!subtask.can_move(50_002), "a limit is no work at the end");
 }

@@ -141,6 +141,10 @@ impl AsyncRetryStrategy {
         if calls > self.attempts_max {
             return None;
         }
+        if self.delay.is_zero() {
+            // Times a power that has become infinite it would be no number.
+            return Some(Duration::ZERO);
+        }
         let power = i32::try_from(calls.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.delay.as_secs_f64() * self.multiplier.powi(power);
         let delay = Duration::try_from_secs_f64(seconds).unwrap_or(self.delay_max);
@@ -181,6 +185,7 @@ mod tests {
         assert_eq!(endless.delay_after(u32::MAX), Some(day));
         let at_once = AsyncRetryStrategy::exponential_backoff(u32::MAX, Duration::ZERO, day, 2.0);
         assert_eq!(at_once.delay_after(3), Some(Duration::ZERO));
+        assert_eq!(at_once.delay_after(u32::MAX), Some(Duration::ZERO));
     }
 
     #[test]

@@ -74,6 +74,11 @@ pub(super) struct ElementQueue<D> {
 }
 
 impl<D> ElementQueue<D> {
+    /// Records may leave before others that came earlier.
+    pub(super) fn overtakes(&self) -> bool {
+        self.mode == OutputMode::Unordered
+    }
+
     pub(super) const fn new(mode: OutputMode) -> Self {
         Self {
             mode,

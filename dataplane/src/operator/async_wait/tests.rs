@@ -241,6 +241,26 @@ fn ordered_results_leave_in_the_order_of_their_records() {
 }
 
 #[test]
+fn updates_may_not_overtake_each_other() {
+    for (mode, passes) in [(OutputMode::Ordered, true), (OutputMode::Unordered, false)] {
+        let mut tested = Tested::new(mode, 4);
+        let row = Triple::new(1, 0, 0);
+        let record = RecordRef {
+            bytes: row.as_bytes(),
+            timestamp: EventTime(1),
+            key_hash: 0,
+            kind: RowKind::UpdateAfter,
+            origin_ns: 0,
+        };
+        let taken = tested.chain.on_record(&record);
+        assert_eq!(taken.is_ok(), passes);
+        if let Err(error) = taken {
+            assert!(error.to_string().contains("use `ordered_wait`"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn unordered_results_overtake_each_other_between_watermarks() {
     let mut tested = Tested::new(OutputMode::Unordered, 10);
     for key in 1..=3 {

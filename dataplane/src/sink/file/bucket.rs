@@ -2,7 +2,7 @@
 //!
 //! Owns: [`check_bucket`], [`append_partition`]. Invariant: a checked bucket names a place inside the sink's directory,
 //! and only one name leads to it.
-//! Left out: what the file system thinks of a name (too long), which it says when a file is opened.
+//! Left out: what else the file system thinks of a name, which it says when a file is opened.
 //!
 //! Source: partition directories of Hive, as Flink's `PartitionPathUtils` writes them.
 
@@ -10,6 +10,12 @@ use std::fmt::Write;
 
 /// A value that is empty, in a path: what Flink and Hive write.
 const DEFAULT_PARTITION: &str = "__DEFAULT_PARTITION__";
+
+/// Bytes of a component: what Linux's file systems take.
+const COMPONENT_BYTES_MAX: usize = 255;
+
+/// Bytes of a bucket. A writer sends its committer the name of each new one: it must be small beside a buffer.
+const BUCKET_BYTES_MAX: usize = 1024;
 
 /// Why a bucket is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +29,9 @@ pub enum BucketError {
     /// `.` or `..`.
     #[error("has a component `.` or `..`; a bucket stays below the sink's directory")]
     Dots,
+    /// A component or the whole is longer than file systems take.
+    #[error("is too long: a component has 255 bytes at most, a bucket 1024")]
+    TooLong,
     /// A zero byte.
     #[error("has a zero byte, which no path may have")]
     ZeroByte,
@@ -39,12 +48,16 @@ pub fn check_bucket(bucket: &str) -> Result<(), BucketError> {
     if bucket.starts_with('/') {
         return Err(BucketError::Absolute);
     }
+    if bucket.len() > BUCKET_BYTES_MAX {
+        return Err(BucketError::TooLong);
+    }
     if bucket.contains('\0') {
         return Err(BucketError::ZeroByte);
     }
     bucket.split('/').try_for_each(|component| match component {
         "" => Err(BucketError::EmptyComponent),
         "." | ".." => Err(BucketError::Dots),
+        component if component.len() > COMPONENT_BYTES_MAX => Err(BucketError::TooLong),
         _ => Ok(()),
     })
 }
@@ -116,6 +129,10 @@ mod tests {
             ("..", Err(BucketError::Dots)),
             ("a/../../b", Err(BucketError::Dots)),
             ("./a", Err(BucketError::Dots)),
+            (&"a".repeat(255), Ok(())),
+            (&"a".repeat(256), Err(BucketError::TooLong)),
+            (&"abc/".repeat(256)[..1023], Ok(())),
+            (&"abc/".repeat(257)[..1027], Err(BucketError::TooLong)),
             ("a\0b", Err(BucketError::ZeroByte)),
         ] {
             assert_eq!(check_bucket(bucket), checked, "{bucket:?}");

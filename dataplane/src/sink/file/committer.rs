@@ -47,6 +47,25 @@ impl FileCommitter {
         self.partitions.len()
     }
 
+    /// Marks partitions that `watermark` has passed and nobody writes to.
+    fn commit(&mut self, watermark: EventTime) -> Result<Progress> {
+        let complete = |_: &String, partition: &mut Partition| {
+            partition.writers.is_empty() && is_complete(partition.time, watermark)
+        };
+        let complete = self.partitions.extract_if(complete);
+        let mut complete: Vec<(EventTime, String)> = complete
+            .map(|(bucket, partition)| (partition.time, bucket))
+            .collect();
+        if complete.is_empty() {
+            return Ok(Progress::Done);
+        }
+        complete.sort();
+        let buckets = complete.into_iter().map(|(_, bucket)| bucket).collect();
+        // There is room: each job is waited for.
+        self.thread.submit(Job::Commit(buckets))?;
+        self.wait()
+    }
+
     fn wait(&mut self) -> Result<Progress> {
         self.poll()?;
         Ok(match self.thread.is_idle() {
@@ -92,25 +111,16 @@ impl Operator for FileCommitter {
         _origin_ns: u64,
         _output: &mut Output,
     ) -> Result<Progress> {
-        let complete = |_: &String, partition: &mut Partition| {
-            partition.writers.is_empty() && is_complete(partition.time, watermark)
-        };
-        let complete = self.partitions.extract_if(complete);
-        let mut complete: Vec<(EventTime, String)> = complete
-            .map(|(bucket, partition)| (partition.time, bucket))
-            .collect();
-        if complete.is_empty() {
-            return Ok(Progress::Done);
-        }
-        complete.sort();
-        let buckets = complete.into_iter().map(|(_, bucket)| bucket).collect();
-        // There is room: each job is waited for.
-        self.thread.submit(Job::Commit(buckets))?;
-        self.wait()
+        self.commit(watermark)
     }
 
-    fn on_end_of_input(&mut self, _mode: StopMode, _output: &mut Output) -> Result<Progress> {
-        self.wait()
+    /// Behind the end of event time, partitions of rows that came since are complete too.
+    fn on_end_of_input(&mut self, mode: StopMode, _output: &mut Output) -> Result<Progress> {
+        if mode.drains() {
+            self.commit(EventTime::MAX)
+        } else {
+            self.wait()
+        }
     }
 
     fn resume(&mut self, _output: &mut Output) -> Result<Progress> {

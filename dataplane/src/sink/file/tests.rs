@@ -314,9 +314,35 @@ fn a_watermark_waits_for_the_files_that_it_completes() {
     let progress = writer.watermark(i64::MAX);
     writer.finish(progress);
     assert_eq!(writer.told()[6..], [open("3000"), finished("3000")]);
+    // A window of processing time gives out rows when the input ends, behind the end of event time.
+    writer.push("4000:behind").unwrap();
     let progress = writer.end();
     writer.finish(progress);
-    assert_eq!(directory.finished(), ["a\nc\n", "b\n", "last\n", "late\n"]);
+    let files = ["a\nc\n", "b\n", "last\n", "late\n", "behind\n"];
+    assert_eq!(
+        sorted(directory.finished()),
+        sorted(files.map(str::to_owned))
+    );
+    assert_eq!(writer.told()[8..], [open("4000"), finished("4000")]);
+}
+
+fn sorted(names: impl Into<Vec<String>>) -> Vec<String> {
+    let mut names = names.into();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_stop_without_a_drain_finishes_files_and_completes_no_partition() {
+    let directory = Directory::new();
+    let mut writer = writer(&factory(directory.path()).partition_commit(commit()));
+    writer.push("1000:a").unwrap();
+    let end = writer
+        .operator
+        .on_end_of_input(StopMode::NoDrain, &mut writer.output);
+    writer.finish(end.expect("no failure"));
+    assert_eq!(directory.finished(), ["a\n"]);
+    assert_eq!(writer.told(), [(true, "1000".to_owned())]);
 }
 
 #[test]
@@ -368,8 +394,13 @@ fn a_partition_is_committed_when_no_writer_has_it_open() {
     committer.finish(progress);
     assert_eq!(directory.committed(), ["1000", "2000"]);
     assert_eq!(committer.operator.partitions_open(), 0);
+    // Rows behind the end of event time are of a partition that is complete when the input ends.
+    std::fs::create_dir(directory.path().join("3000")).unwrap();
+    tell(&mut committer, true, 0, "3000");
+    tell(&mut committer, false, 0, "3000");
     let progress = committer.end();
     committer.finish(progress);
+    assert_eq!(directory.committed(), ["1000", "2000", "3000"]);
     assert!(committer.push_kind(b"x", RowKind::Insert).is_err());
 }
 
