@@ -1,8 +1,8 @@
 //! ringflow: a stream processor in the shape of Apache Flink, thread per core, for Linux bare-metal nodes.
 //!
 //! Owns: the programmer's face ([`api`], imported through [`prelude`]), the built-in jobs ([`jobs`]) with Nexmark's event
-//! stream ([`nexmark`]), the instruments that measure it ([`mod@bench`]), and the command line ([`cli`]). A job is a program that builds a stream graph and executes it:
-//! locally, on a remote cluster, or as the cluster's own binary.
+//! stream ([`nexmark`]), the instruments that measure it ([`mod@bench`]), and the command line ([`cli`]). A job is a program
+//! that builds a stream graph and executes it: locally, on a remote cluster, or as the cluster's own binary.
 //! Invariant: client and TaskManagers build the same graph from the same program and arguments.
 //! Left out: running it (dataplane) and scheduling it (control).
 

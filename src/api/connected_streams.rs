@@ -1,7 +1,7 @@
 //! Two streams that share an operator.
 //!
-//! Owns: [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnectedStream`]. Invariant: the operator sees each record with the type of its stream; between the streams there
-//! is no order but that of watermarks.
+//! Owns: [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnectedStream`]. Invariant: the operator sees each
+//! record with the type of its stream; between the streams there is no order but that of watermarks.
 //! Left out: unions, which are streams of one type ([`super::data_stream::DataStream::union`]).
 
 use std::marker::PhantomData;

@@ -134,11 +134,11 @@ impl<R: Record> WatermarkStrategy<R> {
         self
     }
 
-    /// Keeps this source near the others of `group` in the same job: while its watermark is more than `max_drift` ahead of the slowest
-    /// of them, it is not read; of a source with several splits, those that are ahead are not. Compared every second.
+    /// Keeps this source near the others of `group` in the same job: while its watermark is more than `max_drift` ahead of the
+    /// slowest of them, it is not read; of a source with several splits, those that are ahead are not. Compared every second.
     ///
-    /// A source without any watermark yet holds all others up; one that is idle ([`WatermarkStrategy::idleness`]) or at its end, and one of
-    /// [`WatermarkStrategy::no_watermarks`], holds up none.
+    /// A source without any watermark yet holds all others up; one that is idle ([`WatermarkStrategy::idleness`]) or at its
+    /// end, and one of [`WatermarkStrategy::no_watermarks`], holds up none.
     ///
     /// ```
     /// use std::time::Duration;

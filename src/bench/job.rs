@@ -1,9 +1,9 @@
 //! The measured job on a cluster: the built-in job `sum`, or any other.
 //!
 //! Owns: [`Load`] (what `sum` reads, and how fast), [`run`] and [`run_job`] (a job from submission to its figures).
-//! Invariant: every record was read and summed, or the run is an error. CPU time is that of the TaskManager processes alone, by the kernel's clock of each process, from just before the job
-//! is submitted until the client has seen its end (at most 100 ms later, in which idle cores sleep unless `--spin` says
-//! otherwise).
+//! Invariant: every record was read and summed, or the run is an error. CPU time is that of the TaskManager processes alone, by
+//! the kernel's clock of each process, from just before the job is submitted until the client has seen its end (at most 100 ms
+//! later, in which idle cores sleep unless `--spin` says otherwise).
 //! Left out: what other jobs read.
 
 use std::time::Duration;

@@ -18,8 +18,8 @@ use crate::cli::args::{network_memory_bytes, parse_bytes};
 
 const MIB: usize = 1 << 20;
 
-/// What a process takes beside network and state memory: measured 39 MiB in all for `run sum` with 10 keys, one data core and 16 MiB of
-/// network memory; the rest is reserve.
+/// What a process takes beside network and state memory: measured 39 MiB in all for `run sum` with 10 keys, one data core and
+/// 16 MiB of network memory; the rest is reserve.
 const REST_BYTES: usize = 64 * MIB;
 
 /// The same for each data core: its executor, rings, and the allocator's pages.

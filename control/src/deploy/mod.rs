@@ -20,7 +20,8 @@ use crate::graph::stream_graph::SourceSplit;
 use crate::graph::wiring;
 use crate::submit::splits;
 
-/// What each TaskManager runs, all channels at `level`. Executions without a placement are left out; there are none when a job is deployed.
+/// What each TaskManager runs, all channels at `level`. Executions without a placement are left out; there are none when a job
+/// is deployed.
 pub(crate) fn deployments(
     job: JobId,
     graph: &Arc<StreamGraph>,

@@ -1,7 +1,8 @@
 //! Time, as a value: the one place of the data plane that reads the system's clocks.
 //!
-//! Owns: [`Clock`], [`ManualTime`] (what tests set by hand). Invariant: `now_ns` never goes back; `wall_ns` advances at the monotonic clock's pace from the
-//! wall time at the clock's creation, so latencies inside one process are immune to clock steps.
+//! Owns: [`Clock`], [`ManualTime`] (what tests set by hand). Invariant: `now_ns` never goes back; `wall_ns` advances at the
+//! monotonic clock's pace from the wall time at the clock's creation, so latencies inside one process are immune to clock
+//! steps.
 //! Left out: timers (the poller sleeps until a deadline).
 
 use std::sync::OnceLock;

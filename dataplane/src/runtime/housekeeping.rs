@@ -1,8 +1,8 @@
 //! Threads for what blocks: creating Kafka clients, connecting, flushing, dropping consumers.
 //!
-//! Owns: [`Housekeeping`], a handle to the TaskManager's blocking pool and to its threads for futures, and [`OffCore`], where values go that must be dropped
-//! there. Its threads are started by the control thread, whose CPU mask they inherit: the housekeeping cores. So does every
-//! thread that a library starts from there.
+//! Owns: [`Housekeeping`], a handle to the TaskManager's blocking pool and to its threads for futures, and [`OffCore`], where
+//! values go that must be dropped there. Its threads are started by the control thread, whose CPU mask they inherit: the
+//! housekeeping cores. So does every thread that a library starts from there.
 //! Invariant: nothing handed over here runs on a data core.
 //! Left out: the pool itself is tokio's.
 

@@ -1,7 +1,7 @@
 //! How fast a generator may go: as fast as it can, or at a rate, by an open loop.
 //!
-//! Owns: [`Pace`] and [`DueTimes`]. Invariant: event n of a paced source is due at start + n / rate whatever happened before it: a slow
-//! consumer makes the following records late, never rarer, and their latency counts from when they were due.
+//! Owns: [`Pace`] and [`DueTimes`]. Invariant: event n of a paced source is due at start + n / rate whatever happened before
+//! it: a slow consumer makes the following records late, never rarer, and their latency counts from when they were due.
 //! Left out: the records.
 
 /// The schedule of one source subtask.

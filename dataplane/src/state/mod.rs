@@ -2,8 +2,8 @@
 //!
 //! Owns: [`KeyedState`], [`KeyExtractor`]: typed entries in memory, for operators whose state is one record per key; and in the
 //! modules behind it what user functions see: [`handles`] (typed states with Flink's names) over [`backend`] (named stores of
-//! bytes), [`timers`], and [`operator_state`], which belongs to no key. A record's key hash, computed once by the partitioner of the keyed edge, gives the key group (its
-//! remainder) and the slot (other bits of it, mixed).
+//! bytes), [`timers`], and [`operator_state`], which belongs to no key. A record's key hash, computed once by the partitioner
+//! of the keyed edge, gives the key group (its remainder) and the slot (other bits of it, mixed).
 //! Invariant: an entry is in the table of its key's key group, so a key group can be copied, dropped or moved alone; a key
 //! group that the subtask does not own is refused.
 //! Left out: snapshots. State larger than memory is behind [`backend`], in [`disk`].

@@ -1,7 +1,8 @@
 //! Connecting data cores of different TaskManagers.
 //!
-//! Owns: the handshake on both sides, and dialling what a deployment needs. It runs on the control thread with a deadline; a socket that has shaken hands goes
-//! to its core. Invariant: a core only ever sees sockets whose peer named this cluster, this TaskManager and this core.
+//! Owns: the handshake on both sides, and dialling what a deployment needs. It runs on the control thread with a deadline; a
+//! socket that has shaken hands goes to its core. Invariant: a core only ever sees sockets whose peer named this cluster, this
+//! TaskManager and this core.
 //! Left out: authentication (mutual TLS comes here), and everything after the handshake.
 
 use std::collections::HashSet;

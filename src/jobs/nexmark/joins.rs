@@ -1,7 +1,7 @@
 //! Queries that join persons, auctions and bids with each other, or bids with a table.
 //!
-//! Owns: q3, q4, q8, q9, q13, q20, q23. Invariant: what a query does not read of an event is left behind before its join wherever that
-//! makes state smaller; q20 and q23 read nearly everything and keep events as they are.
+//! Owns: q3, q4, q8, q9, q13, q20, q23. Invariant: what a query does not read of an event is left behind before its join
+//! wherever that makes state smaller; q20 and q23 read nearly everything and keep events as they are.
 
 use std::cmp::Reverse;
 use std::time::Duration;

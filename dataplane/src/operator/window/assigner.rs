@@ -3,7 +3,8 @@
 //! Owns: [`WindowAssigner`], Flink's assigners but sessions, and [`SlidingWindows`], their arithmetic (tumbling windows are those
 //! whose slide is their size).
 //! Invariant: windows start at `offset + k * slide`; panes start at `offset + k * pane`, where `pane` divides both size
-//! and slide, so every window is a whole number of panes; of windows that do not overlap, each is one pane (agrees with the windows that Flink 2.2.0 assigns, tested).
+//! and slide, so every window is a whole number of panes; of windows that do not overlap, each is one pane (agrees with the
+//! windows that Flink 2.2.0 assigns, tested).
 //! Left out: session windows, which no clock aligns ([`super::session`]).
 
 use std::time::Duration;

@@ -273,8 +273,8 @@ impl Operator for FileWriter {
         self.finish(output)
     }
 
-    /// Partitions that are not complete by then, as after a stop without a drain, get their files and no mark. Behind the end of event
-    /// time all are complete, also those of rows that came since (of windows in processing time).
+    /// Partitions that are not complete by then, as after a stop without a drain, get their files and no mark. Behind the end
+    /// of event time all are complete, also those of rows that came since (of windows in processing time).
     fn on_end_of_input(&mut self, mode: StopMode, output: &mut Output) -> Result<Progress> {
         if mode.drains() {
             let mut open: Vec<String> = self.partitions.keys().cloned().collect();

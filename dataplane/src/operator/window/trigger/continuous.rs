@@ -1,7 +1,7 @@
 //! Triggers that fire again and again before a window's end.
 //!
-//! Owns: [`ContinuousEventTimeTrigger`], [`ContinuousProcessingTimeTrigger`]. Invariant: the next firing is a multiple of the interval;
-//! one timer for it per key and window. Left out: purging ([`super::purging`]).
+//! Owns: [`ContinuousEventTimeTrigger`], [`ContinuousProcessingTimeTrigger`]. Invariant: the next firing is a multiple of the
+//! interval; one timer for it per key and window. Left out: purging ([`super::purging`]).
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Triggers that look at records.
 //!
-//! Owns: [`CountTrigger`], [`DeltaTrigger`]. Invariant: what they compare with is what they kept when they fired last. Left out: time.
+//! Owns: [`CountTrigger`], [`DeltaTrigger`]. Invariant: what they compare with is what they kept when they fired last. Left
+//! out: time.
 
 use crate::error::Result;
 use crate::operator::window::TimeWindow;
