@@ -20,7 +20,8 @@ use crate::state::table::prefetch;
 /// Slots of the smallest table that holds anything.
 const SLOTS_MIN: usize = 8;
 
-/// A table grows before more than 3/4 of its slots are taken, for the reasons in [`crate::state::table`].
+/// A table grows before more than 3/4 of its slots are taken, where [`crate::state::table`] stops at half: eight slots lie on a
+/// cache line, so longer searches cost little.
 const LOAD_NUMERATOR: usize = 3;
 const LOAD_DENOMINATOR: usize = 4;
 
