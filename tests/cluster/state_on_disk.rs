@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::small_disk::ringflow_on_small_disk;
 use crate::support::sums::keyed;
 use crate::support::{Cluster, Process, fails, run_job, wait_for};
 
@@ -92,6 +93,28 @@ fn what_cannot_be_is_refused_with_what_to_do() {
             assert!(error.contains(part), "{flags:?} says: {error}");
         }
     }
+}
+
+#[test]
+fn a_full_disk_fails_the_job_with_what_to_do_and_leaves_nothing() {
+    let scratch = Scratch::new("full");
+    let memory = ["--network-memory", "16MiB", "--memory", "128MiB"];
+    let job = ["sum", "--records", "4000000", "--keys", "2000000"];
+    let arguments = [&["run"], &scratch.flags()[..], &memory, &job].concat();
+    let Some(run) = ringflow_on_small_disk(&scratch.0, "16m", &arguments) else {
+        return;
+    };
+    assert!(!run.succeeded, "{}", run.stderr);
+    for part in [
+        "state cannot be written to",
+        scratch.0.to_str().unwrap(),
+        "No space left on device",
+        "choose another directory with --state-dir",
+    ] {
+        assert!(run.stderr.contains(part), "{}", run.stderr);
+    }
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    assert!(run.left.is_empty(), "{:#?}", run.left);
 }
 
 fn task_manager(cluster: &Cluster, id: &str, scratch: &Scratch) -> Process {

@@ -9,6 +9,7 @@ use ringflow::nexmark::{Event, NexmarkConfig};
 use serde_json::Value;
 
 use crate::support::nexmark_batch::first_events;
+use crate::support::small_disk::ringflow_on_small_disk;
 use crate::support::{Cluster, Tm, fails, run_job, wait_for};
 
 /// A directory that goes with its value.
@@ -232,6 +233,32 @@ fn a_killed_job_leaves_hidden_files_and_finished_ones_and_commits_only_what_is_c
         !is_committed(files.last_key_value().unwrap().1),
         "{files:#?}"
     );
+}
+
+#[test]
+fn a_full_disk_fails_the_job_and_commits_no_partition() {
+    let directory = Directory::new("full");
+    let path = directory.text();
+    let job = ["run", "nexmark", "q10", "--events", "1000000"];
+    let arguments = [&job[..], &["--sink", "files", "--output-dir", path]].concat();
+    // A million bids are some 200 MB.
+    let Some(run) = ringflow_on_small_disk(Path::new(path), "8m", &arguments) else {
+        return;
+    };
+    assert!(!run.succeeded, "{}", run.stderr);
+    for part in [
+        "cannot write",
+        path,
+        "No space left on device",
+        "make room on that disk",
+    ] {
+        assert!(run.stderr.contains(part), "{}", run.stderr);
+    }
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    assert!(!run.left.is_empty());
+    for name in &run.left {
+        assert!(name.ends_with(".inprogress"), "{:#?}", run.left);
+    }
 }
 
 #[test]

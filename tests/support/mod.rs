@@ -24,6 +24,7 @@ use serde_json::Value;
 pub mod kafka;
 pub mod nexmark_batch;
 pub mod nexmark_expected;
+pub mod small_disk;
 pub mod sums;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ringflow");
