@@ -8,8 +8,10 @@ use proptest::prelude::*;
 use ringflow_schemas::key_group::{hash_code_u64, spread};
 
 use super::*;
+use crate::error::Result;
 use crate::operator::window::{TimeWindow, WindowResult};
 use crate::record::{EventTime, RecordRef, RowKind};
+use crate::state::backend::StoreId;
 use crate::state::disk::tests::{In, Opened};
 use crate::state::map_table::Visit;
 use crate::state::value::{RecordOf, Stored};
