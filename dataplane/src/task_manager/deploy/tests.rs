@@ -1,9 +1,19 @@
+use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ringflow_schemas::{graph, network};
+use ringflow_schemas::control as wire_format;
+use ringflow_schemas::graph::{self, StreamGraph};
+use ringflow_schemas::network;
+use ringflow_schemas::rpc::{FromJobManager, Message};
 
+use super::building::Built;
+use super::descriptor::{ChainedEdge, Node};
 use super::*;
+use crate::error::Result;
+use crate::operator::Operator;
 use crate::operator::chain::Output as ChainOutput;
+use crate::program::Topology;
 use crate::record::RecordRef;
 
 /// One subtask that reads an edge with `credit` and writes one with `road_buffers`, a channel each.
