@@ -1,23 +1,34 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
+use ringflow_schemas::control as wire;
 use ringflow_schemas::graph::{self, Program};
 use ringflow_schemas::id::JobId;
 use ringflow_schemas::network::{CREDIT_MAX, ROAD_BUFFERS_MAX};
+use ringflow_schemas::rpc::{FromJobManager, FromTaskManager, Message};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::core_events::{CANCEL_AGAIN, CANCEL_WAIT};
 use super::*;
+use crate::element::StopMode;
+use crate::error::{Error, Result};
 use crate::exchange::network::NetworkOptions;
 use crate::exchange::uring::Features;
 use crate::operator::{Operator, OperatorFactory};
 use crate::program::{EdgeCode, NodeCode, ProgramResolver, Topology};
 use crate::runtime::context::PrepareContext;
-use crate::runtime::core::{self, CoreCommandBox, CoreConfig, SpinPolicy};
+use crate::runtime::core::{
+    self, CoreCommand, CoreCommandBox, CoreConfig, End, SpinPolicy, SubtaskSnapshot,
+};
 use crate::runtime::placement::{Placement, allowed_cpus};
 use crate::source::watermark::WatermarkPolicy;
 use crate::source::{SourceFactory, SourceReader};
 use crate::state::disk::StateStorage;
-use crate::subtask::spec::{HeadSpec, OutputSpec};
+use crate::subtask::spec::{HeadSpec, OutputSpec, SubtaskSpec};
+use crate::task_manager::deploy::Deployment;
+use crate::task_manager::hand_over::hand_over;
 
 struct NoPrograms;
 
