@@ -57,14 +57,19 @@ pub struct Windowing<R> {
 }
 
 /// State, timers and time of one subtask.
-struct Keyed {
+///
+/// Not [`crate::operator::keyed::Keyed`], which encodes the key at each access, and reads the clock where state expires:
+/// a record here makes several accesses for each of its windows (contents, trigger, function), which share the bytes of
+/// its key and one time. Windows see that time too; at the end of the input it runs ahead of the clock.
+struct StateAndTime {
     backend: KeyedStateBackend,
     timers: TimerService,
     watermark: Option<EventTime>,
+    /// Processing time, in milliseconds since the epoch; at the end of the input the latest that a timer waited for.
     now_ms: i64,
 }
 
-impl Keyed {
+impl StateAndTime {
     fn trigger<'a>(&'a mut self, at: At<'a>, window: TimeWindow) -> TriggerContext<'a> {
         TriggerContext {
             backend: &mut self.backend,
@@ -116,7 +121,7 @@ struct Windows<R, K, C, W, O> {
     function: W,
     merging: Option<MergingWindows>,
     /// Empty until `open`.
-    keyed: Option<Keyed>,
+    keyed: Option<StateAndTime>,
     scratch: Scratch,
     types: PhantomData<fn(K) -> O>,
 }
@@ -159,7 +164,7 @@ where
     W: ProcessWindowFunction<C::Input, K, O>,
     O: Record,
 {
-    fn keyed(&mut self) -> &mut Keyed {
+    fn keyed(&mut self) -> &mut StateAndTime {
         self.keyed.as_mut().expect(OPENED)
     }
 
@@ -588,7 +593,7 @@ where
         if let Some(merging) = &mut windows.merging {
             merging.open(&mut backend)?;
         }
-        windows.keyed = Some(Keyed {
+        windows.keyed = Some(StateAndTime {
             backend,
             timers: TimerService::new(index, parallelism, context.max_parallelism),
             watermark: None,
