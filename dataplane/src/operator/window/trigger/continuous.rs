@@ -1,7 +1,8 @@
 //! Triggers that fire again and again before a window's end.
 //!
-//! Owns: [`ContinuousEventTimeTrigger`], [`ContinuousProcessingTimeTrigger`]. Invariant: the next firing is a multiple of the
-//! interval; one timer for it per key and window. Left out: purging ([`super::purging`]).
+//! Owns: [`ContinuousEventTimeTrigger`], [`ContinuousProcessingTimeTrigger`], and the firing time that both keep
+//! ([`NextFire`]). Invariant: the next firing is a multiple of the interval; one timer for it per key and window. Left
+//! out: purging ([`super::purging`]).
 
 use std::time::Duration;
 
@@ -9,15 +10,10 @@ use crate::error::Result;
 use crate::operator::window::TimeWindow;
 use crate::record::{EventTime, Record, Row};
 use crate::state::backend::KeyedStateBackend;
+use crate::state::timers::TimeDomain;
 
 use super::kept::Kept;
 use super::{MergeContext, Trigger, TriggerContext, TriggerResult};
-
-fn interval_ms(interval: Duration) -> i64 {
-    i64::try_from(interval.as_millis())
-        .unwrap_or(i64::MAX)
-        .max(1)
-}
 
 /// The next multiple of `interval` behind `time`, but no later than the end of the window where that is still to come.
 fn next_fire(time: i64, interval: i64, end: i64) -> i64 {
@@ -25,11 +21,100 @@ fn next_fire(time: i64, interval: i64, end: i64) -> i64 {
     if time < end { next.min(end) } else { next }
 }
 
+/// When a window fires next, which its state holds, with the timer for it.
+#[derive(Debug, Clone, Copy)]
+struct NextFire {
+    domain: TimeDomain,
+    interval_ms: i64,
+    /// In milliseconds.
+    time: Kept<i64>,
+}
+
+impl NextFire {
+    /// At multiples of `interval`, of 1 ms at least.
+    fn every(interval: Duration, domain: TimeDomain) -> Self {
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            domain,
+            interval_ms: interval_ms.max(1),
+            time: Kept::new("ringflow.trigger.fire-time"),
+        }
+    }
+
+    fn open(&mut self, state: &mut KeyedStateBackend) -> Result<()> {
+        self.time.open(state)
+    }
+
+    /// A record of time `time` came: if the window has no next firing, it gets one.
+    fn on_element(
+        &self,
+        time: i64,
+        window: TimeWindow,
+        context: &mut TriggerContext<'_>,
+    ) -> Result<()> {
+        if self.time.get(context)?.is_none() {
+            self.put_behind(time, window, context)?;
+        }
+        Ok(())
+    }
+
+    /// A timer of the window is due at `time`: if it is this one, the window fires, and again an interval later.
+    fn on_timer(
+        &self,
+        time: i64,
+        window: TimeWindow,
+        context: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult> {
+        let fires = self.time.get(context)? == Some(time);
+        if fires {
+            self.put_behind(time, window, context)?;
+        }
+        Ok(TriggerResult::fire_if(fires))
+    }
+
+    /// Of windows that become one, the earliest firing counts.
+    fn on_merge(&self, context: &mut MergeContext<'_, '_>) -> Result<()> {
+        match context.merge_state(self.time.handle(), i64::min)? {
+            Some(next) => self.register(next, context.context()),
+            None => Ok(()),
+        }
+    }
+
+    fn clear(&self, context: &mut TriggerContext<'_>) -> Result<()> {
+        let Some(next) = self.time.get(context)? else {
+            return Ok(());
+        };
+        match self.domain {
+            TimeDomain::EventTime => context.delete_event_time_timer(EventTime(next))?,
+            TimeDomain::ProcessingTime => context.delete_processing_time_timer(next)?,
+        }
+        self.time.clear(context)
+    }
+
+    /// The firing after `time`.
+    fn put_behind(
+        &self,
+        time: i64,
+        window: TimeWindow,
+        context: &mut TriggerContext<'_>,
+    ) -> Result<()> {
+        let next = next_fire(time, self.interval_ms, window.max_timestamp().0);
+        self.time.put(context, &next)?;
+        self.register(next, context)
+    }
+
+    fn register(&self, next: i64, context: &mut TriggerContext<'_>) -> Result<()> {
+        match self.domain {
+            TimeDomain::EventTime => context.register_event_time_timer(EventTime(next)),
+            TimeDomain::ProcessingTime => context.register_processing_time_timer(next),
+        }
+    }
+}
+
 /// Fires whenever the watermark has moved on by an interval, and at the window's end.
 #[derive(Debug, Clone, Copy)]
 pub struct ContinuousEventTimeTrigger {
-    interval_ms: i64,
-    next: Kept<i64>,
+    next: NextFire,
 }
 
 impl ContinuousEventTimeTrigger {
@@ -37,20 +122,8 @@ impl ContinuousEventTimeTrigger {
     #[must_use]
     pub fn of(interval: Duration) -> Self {
         Self {
-            interval_ms: interval_ms(interval),
-            next: Kept::new("ringflow.trigger.fire-time"),
+            next: NextFire::every(interval, TimeDomain::EventTime),
         }
-    }
-
-    fn register_next(
-        &self,
-        time: i64,
-        window: TimeWindow,
-        context: &mut TriggerContext<'_>,
-    ) -> Result<()> {
-        let next = next_fire(time, self.interval_ms, window.max_timestamp().0);
-        self.next.put(context, &next)?;
-        context.register_event_time_timer(EventTime(next))
     }
 }
 
@@ -69,9 +142,7 @@ impl<R: Record> Trigger<R> for ContinuousEventTimeTrigger {
             return Ok(TriggerResult::Fire);
         }
         context.register_event_time_timer(window.max_timestamp())?;
-        if self.next.get(context)?.is_none() {
-            self.register_next(row.timestamp().0, window, context)?;
-        }
+        self.next.on_element(row.timestamp().0, window, context)?;
         Ok(TriggerResult::Continue)
     }
 
@@ -84,11 +155,7 @@ impl<R: Record> Trigger<R> for ContinuousEventTimeTrigger {
         if time == window.max_timestamp() {
             return Ok(TriggerResult::Fire);
         }
-        let fires = self.next.get(context)? == Some(time.0);
-        if fires {
-            self.register_next(time.0, window, context)?;
-        }
-        Ok(TriggerResult::fire_if(fires))
+        self.next.on_timer(time.0, window, context)
     }
 
     fn can_merge(&self) -> bool {
@@ -96,29 +163,19 @@ impl<R: Record> Trigger<R> for ContinuousEventTimeTrigger {
     }
 
     fn on_merge(&mut self, _window: TimeWindow, context: &mut MergeContext<'_, '_>) -> Result<()> {
-        if let Some(next) = context.merge_state(self.next.handle(), i64::min)? {
-            context
-                .context()
-                .register_event_time_timer(EventTime(next))?;
-        }
-        Ok(())
+        self.next.on_merge(context)
     }
 
     fn clear(&mut self, window: TimeWindow, context: &mut TriggerContext<'_>) -> Result<()> {
         context.delete_event_time_timer(window.max_timestamp())?;
-        if let Some(next) = self.next.get(context)? {
-            context.delete_event_time_timer(EventTime(next))?;
-            self.next.clear(context)?;
-        }
-        Ok(())
+        self.next.clear(context)
     }
 }
 
 /// Fires whenever the clock has moved on by an interval.
 #[derive(Debug, Clone, Copy)]
 pub struct ContinuousProcessingTimeTrigger {
-    interval_ms: i64,
-    next: Kept<i64>,
+    next: NextFire,
 }
 
 impl ContinuousProcessingTimeTrigger {
@@ -126,20 +183,8 @@ impl ContinuousProcessingTimeTrigger {
     #[must_use]
     pub fn of(interval: Duration) -> Self {
         Self {
-            interval_ms: interval_ms(interval),
-            next: Kept::new("ringflow.trigger.fire-time"),
+            next: NextFire::every(interval, TimeDomain::ProcessingTime),
         }
-    }
-
-    fn register_next(
-        &self,
-        time: i64,
-        window: TimeWindow,
-        context: &mut TriggerContext<'_>,
-    ) -> Result<()> {
-        let next = next_fire(time, self.interval_ms, window.max_timestamp().0);
-        self.next.put(context, &next)?;
-        context.register_processing_time_timer(next)
     }
 }
 
@@ -154,9 +199,7 @@ impl<R: Record> Trigger<R> for ContinuousProcessingTimeTrigger {
         window: TimeWindow,
         context: &mut TriggerContext<'_>,
     ) -> Result<TriggerResult> {
-        if self.next.get(context)?.is_none() {
-            self.register_next(context.now_ms, window, context)?;
-        }
+        self.next.on_element(context.now_ms, window, context)?;
         Ok(TriggerResult::Continue)
     }
 
@@ -166,11 +209,7 @@ impl<R: Record> Trigger<R> for ContinuousProcessingTimeTrigger {
         window: TimeWindow,
         context: &mut TriggerContext<'_>,
     ) -> Result<TriggerResult> {
-        let fires = self.next.get(context)? == Some(time_ms);
-        if fires {
-            self.register_next(time_ms, window, context)?;
-        }
-        Ok(TriggerResult::fire_if(fires))
+        self.next.on_timer(time_ms, window, context)
     }
 
     fn can_merge(&self) -> bool {
@@ -178,17 +217,10 @@ impl<R: Record> Trigger<R> for ContinuousProcessingTimeTrigger {
     }
 
     fn on_merge(&mut self, _window: TimeWindow, context: &mut MergeContext<'_, '_>) -> Result<()> {
-        if let Some(next) = context.merge_state(self.next.handle(), i64::min)? {
-            context.context().register_processing_time_timer(next)?;
-        }
-        Ok(())
+        self.next.on_merge(context)
     }
 
     fn clear(&mut self, _window: TimeWindow, context: &mut TriggerContext<'_>) -> Result<()> {
-        if let Some(next) = self.next.get(context)? {
-            context.delete_processing_time_timer(next)?;
-            self.next.clear(context)?;
-        }
-        Ok(())
+        self.next.clear(context)
     }
 }
