@@ -6,6 +6,7 @@
 //!
 //! Source: Flink `AsyncDataStream`, `AsyncFunction`.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 
@@ -18,6 +19,9 @@ use ringflow_dataplane::runtime::context::PrepareContext;
 use ringflow_schemas::graph::OperatorKind;
 
 use crate::api::data_stream::{DataStream, factory};
+
+/// The type of a function on timeout that is not there.
+type NoFunction<R, X> = fn(OwnedRecord<R>) -> Result<Vec<X>, Infallible>;
 
 impl<R: Record> DataStream<R> {
     /// Awaits the future that `function` makes of each record, and gives on the records that it results in, any number
@@ -64,9 +68,14 @@ impl<R: Record> DataStream<R> {
         E: Display,
         Fut: Future<Output = Result<Vec<X>, E>> + Send + 'static,
     {
-        // SAFETY: it is put behind this stream.
-        let function = unsafe { AsyncFunction::new(OutputMode::Ordered, options, function) };
-        self.add_async("ordered_wait", function, options)
+        let on_timeout = None::<NoFunction<R, X>>;
+        self.add_async(
+            "ordered_wait",
+            OutputMode::Ordered,
+            function,
+            options,
+            on_timeout,
+        )
     }
 
     /// As [`DataStream::ordered_wait`], but results leave as soon as they are there. They never overtake a watermark,
@@ -82,9 +91,14 @@ impl<R: Record> DataStream<R> {
         E: Display,
         Fut: Future<Output = Result<Vec<X>, E>> + Send + 'static,
     {
-        // SAFETY: it is put behind this stream.
-        let function = unsafe { AsyncFunction::new(OutputMode::Unordered, options, function) };
-        self.add_async("unordered_wait", function, options)
+        let on_timeout = None::<NoFunction<R, X>>;
+        self.add_async(
+            "unordered_wait",
+            OutputMode::Unordered,
+            function,
+            options,
+            on_timeout,
+        )
     }
 
     /// As [`DataStream::ordered_wait`], but a record that times out results in what `on_timeout` makes of it. It runs
@@ -117,11 +131,13 @@ impl<R: Record> DataStream<R> {
         E: Display,
         Fut: Future<Output = Result<Vec<X>, E>> + Send + 'static,
     {
-        // SAFETY: it is put behind this stream.
-        let function = unsafe { AsyncFunction::new(OutputMode::Ordered, options, function) };
-        // SAFETY: as above.
-        let function = unsafe { function.or_else(on_timeout) };
-        self.add_async("ordered_wait_or_else", function, options)
+        self.add_async(
+            "ordered_wait_or_else",
+            OutputMode::Ordered,
+            function,
+            options,
+            Some(on_timeout),
+        )
     }
 
     /// As [`DataStream::unordered_wait`], but a record that times out results in what `on_timeout` makes of it.
@@ -137,21 +153,38 @@ impl<R: Record> DataStream<R> {
         E: Display,
         Fut: Future<Output = Result<Vec<X>, E>> + Send + 'static,
     {
-        // SAFETY: it is put behind this stream.
-        let function = unsafe { AsyncFunction::new(OutputMode::Unordered, options, function) };
-        // SAFETY: as above.
-        let function = unsafe { function.or_else(on_timeout) };
-        self.add_async("unordered_wait_or_else", function, options)
+        self.add_async(
+            "unordered_wait_or_else",
+            OutputMode::Unordered,
+            function,
+            options,
+            Some(on_timeout),
+        )
     }
 
-    fn add_async<O: Record>(
+    /// Adds the operator; `call` is the name of the method that was called. Without `on_timeout` a timeout fails the job.
+    fn add_async<X, E, T, Fut>(
         self,
         call: &str,
-        function: AsyncFunction,
+        mode: OutputMode,
+        function: impl Fn(OwnedRecord<R>) -> Fut + Send + Sync + 'static,
         options: AsyncOptions,
-    ) -> DataStream<O> {
+        on_timeout: Option<impl Fn(OwnedRecord<R>) -> Result<Vec<X>, T> + Send + Sync + 'static>,
+    ) -> DataStream<X::Record>
+    where
+        X: ResultRecord,
+        E: Display,
+        T: Display,
+        Fut: Future<Output = Result<Vec<X>, E>> + Send + 'static,
+    {
         if let Err(why) = options.check() {
             self.env().refuse(format!("`{call}` has {why}"));
+        }
+        // SAFETY: it is put behind this stream.
+        let mut function = unsafe { AsyncFunction::new(mode, options, function) };
+        if let Some(on_timeout) = on_timeout {
+            // SAFETY: as above.
+            function = unsafe { function.or_else(on_timeout) };
         }
         let make = move |context: &PrepareContext| {
             let threads = context.housekeeping.futures();
