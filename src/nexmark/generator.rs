@@ -46,7 +46,7 @@ pub fn write_ndjson(config: &NexmarkConfig, n: u64, out: &mut impl io::Write) ->
 
 /// Makes events as finished FlatBuffers, one at a time in the same memory.
 ///
-/// Bids, 46 of 50 events, are filled into a form that has the library's bytes ([`super::bid_form`]); the library itself would
+/// Bids, 46 of 50 events, are filled into a form that has the library's bytes (`bid_form`); the library itself would
 /// cost several times as much as all that is drawn for them.
 ///
 /// Lives: one per source subtask.

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`EmissionOrder`], a permutation of the event numbers of a stream, known by position.
 //! Invariant: events keep their event times, and none is emitted after one that is more than the bound younger. With
-//! watermarks that allow as much, no event is late. Positions are split over subtasks as numbers are ([`super::numbers`]):
+//! watermarks that allow as much, no event is late. Positions are split over subtasks as numbers are ([`super::numbers()`]):
 //! any subtask finds the event of any of its positions alone.
 //! Left out: lateness beyond a block, and gaps. Every event comes, and exactly once.
 //!

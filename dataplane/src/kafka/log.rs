@@ -1,6 +1,6 @@
 //! What librdkafka says about its clients: log lines passed on to `tracing`, errors kept for whoever must fail.
 //!
-//! Owns: [`ClientLog`], which each client has one of, and the callbacks that fill it. Log lines are called back on
+//! Owns: `ClientLog`, which each client has one of, and the callbacks that fill it. Log lines are called back on
 //! librdkafka's threads. Errors are called back only for readers, inside calls that serve a queue: those of a partition
 //! (its topic is gone) while it is drained, the others from the main queue ([`super::client::ClientErrors`]).
 //! Invariant: librdkafka writes nothing to the terminal by itself; an error that it does not recover from by itself is

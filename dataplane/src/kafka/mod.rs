@@ -4,7 +4,8 @@
 //! to it; [`queue`] drains fetched records, [`producer`] sends, [`ready`] tells the core when either has something;
 //! [`metadata`] asks a cluster and [`admin`] changes it.
 //! Invariant: whatever blocks (creating, asking, dropping) runs on a housekeeping thread or in the command line, never
-//! on a data core; [`client::OffCore`] takes clients off their core again. What a core calls never blocks.
+//! on a data core; [`OffCore`](crate::runtime::housekeeping::OffCore) takes clients off their core again. What a core
+//! calls never blocks.
 //! Left out: consumer groups. Partitions are assigned by the control plane and positions belong to checkpoints, so
 //! librdkafka's group-less consumer (`rd_kafka_consume_start`) is used: no coordinator, no session, no rebalance.
 

@@ -3,7 +3,7 @@
 //! Owns: [`start`] (a pinned glommio executor with one poller task), [`CoreHandle`] (mailbox and doorbell), and what goes
 //! over that border: [`CoreCommand`]s in, [`CoreEvent`]s out.
 //! Invariant: a command rings the core's bell after it is in the mailbox; a core that ends without being told to says so.
-//! Left out: what the core does ([`crate::runtime::poller`]).
+//! Left out: what the core does (`runtime::poller`).
 
 use std::net::TcpStream;
 use std::sync::Arc;

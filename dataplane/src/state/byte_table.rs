@@ -5,7 +5,7 @@
 //!  entry            | head (8)  | key | namespace | 0..7 bytes | value, 8-aligned |
 //!  head             | class (8) | namespace bytes (8) | key bytes (16) | value bytes (32) |
 //! ```
-//! Owns: [`ByteTable`], [`Change`], [`EntryError`]. An access costs two cache misses where the table is larger than the cache
+//! Owns: `ByteTable`, [`Change`], [`EntryError`]. An access costs two cache misses where the table is larger than the cache
 //! (slot, entry); `prefetch_slot` and `prefetch_entry` take them early. No access allocates; growth doubles this key group's
 //! slots alone, and never moves an entry.
 //! Invariant: between the home slot of an entry and its slot none is empty (removal moves later slots back, so there are no

@@ -355,7 +355,7 @@ tuples! {
     (A.0, B.1, C.2, D.3, E.4, F.5)
 }
 
-/// Makes a struct a [`PlainValue`](crate::state::value::PlainValue): its fields one behind the other, in the order given.
+/// Makes a struct a [`PlainValue`]: its fields one behind the other, in the order given.
 ///
 /// All fields must be named. The order and the types are the layout of the state: change them and old state is not read.
 ///

@@ -5,7 +5,7 @@
 //! ```
 //! Owns: [`Ranked`] (the rows, read where they lie) and [`RankedRows`] (the value's type). Places count from the value's
 //! first byte; a row is what [`Stored`] writes.
-//! Invariant: what [`write`] wrote, [`Ranked`] reads; rows are in the order in which they were written.
+//! Invariant: what [`write()`] wrote, [`Ranked`] reads; rows are in the order in which they were written.
 //! Left out: which order that is.
 
 use std::marker::PhantomData;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the four session assigners: in event time or processing time, with one gap or one for each record.
 //! Invariant: a record's own window is from its time to a gap later; windows that touch are one, as in Flink 2.2.0 (tested).
-//! Left out: merging ([`super::merging`]).
+//! Left out: merging (`merging`).
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! pair, so it is compacted by one thread at a time.
 //! Invariant: block cache, tables in memory and what writing needs stay within the memory given, however many operators there are:
 //! each has an equal share.
-//! Left out: what is written ([`crate::state::disk::tree`]).
+//! Left out: what is written (`disk::tree`).
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 //! a function keeps).
 //! Invariant: a list holds only what handles of its type wrote, or what was restored under the same type and can be
 //! read as it; a handle opens no list of another operator.
-//! Left out: who reads which item after a restore ([`super::redistribute`]).
+//! Left out: who reads which item after a restore ([`super::redistribute()`]).
 
 use std::any::type_name;
 use std::fmt;

@@ -167,7 +167,7 @@ impl OperatorStateStore {
     }
 
     /// Takes over what subtask `subtask_index` of `parallelism` gets of `snapshots`, one for each subtask of the
-    /// operator that was snapshotted, in their order ([`redistribute`]). Before the operator opens.
+    /// operator that was snapshotted, in their order ([`redistribute()`]). Before the operator opens.
     ///
     /// # Errors
     /// The store is in use, the snapshots are not of one operator, or they hold broadcast state and this operator has
