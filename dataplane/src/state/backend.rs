@@ -1,122 +1,33 @@
 //! The keyed state of one operator in one subtask: named stores of bytes, by key group.
 //!
-//! Owns: [`KeyedStateBackend`], [`At`] (where an access goes), [`StoreDescriptor`], [`StoreId`], [`StoredEntry`]. The typed face
-//! is [`crate::state::handles`]; a process function reaches it through [`crate::state::handles::KeyedAccess`].
-//! Invariant: an entry is in its key's key group; a store holds only what its type wrote (a name belongs to one kind and type,
-//! an id to one backend), so its values may be read without checks.
-//! Left out: types, time to live, and snapshots, which will go through [`KeyedStateBackend::for_each_entry`]. The bytes are in tables
-//! in memory (here) or in rows on disk ([`crate::state::disk`]).
+//! ```text
+//!  store               names, kinds and ids of stores; where an access goes
+//!  value, list, map    accesses, by kind
+//!  heap                tables in memory, and the search for expired entries in them
+//! ```
+//! Owns: [`KeyedStateBackend`]. The typed face is [`crate::state::handles`]; a process function reaches it through
+//! [`crate::state::handles::KeyedAccess`].
+//! Invariant: an entry is in its key's key group; a store holds only what its type wrote (a name belongs to one kind and
+//! type, an id to one backend), so its values may be read without checks.
+//! Left out: types, time to live, and snapshots, which will go through [`KeyedStateBackend::for_each_entry`]. The bytes are
+//! in tables in memory (`heap`) or in rows on disk ([`crate::state::disk`]).
 
-use std::any::TypeId;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::state::byte_table::{ByteTable, Change, EntryError, hash_in_namespace};
+use crate::state::backend::heap::{Heap, HeapStore};
+use crate::state::backend::store::{foreign_handle, taken_name};
+use crate::state::byte_table::{ByteTable, EntryError};
 use crate::state::disk::StateStorage;
 use crate::state::disk::place::DiskPlace;
 use crate::state::disk::rows::Failure;
 use crate::state::key_groups::OwnedKeyGroups;
-use crate::state::list_table::ListTable;
-use crate::state::map_table::{MapTable, OWNER_BYTES, Visit};
 
-/// Slots that one step of [`KeyedStateBackend::sweep`] looks at, taken or not.
-const SWEEP_SLOTS: usize = 16;
+mod heap;
+mod store;
 
-/// Where an access goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At<'a> {
-    /// The record's key hash ([`crate::record::RecordRef::key_hash`]).
-    pub key_hash: u32,
-    /// The key's bytes.
-    pub key: &'a [u8],
-    /// What divides the key's state further: a window's bytes; empty for none.
-    pub namespace: &'a [u8],
-}
-
-/// What a store is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StateKind {
-    /// One value per key.
-    Value,
-    /// Elements in the order they were added.
-    List,
-    /// Values by map key.
-    Map,
-    /// One value per key, which each new one is reduced into.
-    Reducing,
-    /// One accumulator per key.
-    Aggregating,
-}
-
-/// A named store: what an operator registers when it opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreDescriptor {
-    name: String,
-    kind: StateKind,
-    /// Type of what is stored, with the map key's.
-    stored: TypeId,
-    stored_name: &'static str,
-    /// Each stored value begins with 8 bytes of last access.
-    expires: bool,
-}
-
-impl StoreDescriptor {
-    pub(crate) fn new<T: 'static>(name: &str, kind: StateKind, expires: bool) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-            stored: TypeId::of::<T>(),
-            stored_name: std::any::type_name::<T>(),
-            expires,
-        }
-    }
-
-    /// Its name: unique in the operator.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its kind.
-    #[must_use]
-    pub fn kind(&self) -> StateKind {
-        self.kind
-    }
-
-    /// Each stored value begins with 8 bytes of last access.
-    #[must_use]
-    pub fn expires(&self) -> bool {
-        self.expires
-    }
-}
-
-/// A registered store of one backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StoreId {
-    /// Ids of backends are never given twice in a process, so an id opens no store of another one.
-    backend: u64,
-    index: usize,
-}
-
-impl StoreId {
-    /// Of no backend.
-    pub(crate) const NONE: Self = Self {
-        backend: u64::MAX,
-        index: 0,
-    };
-}
-
-/// One entry of a store, for snapshots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoredEntry<'a> {
-    /// Where it is.
-    pub at: At<'a>,
-    /// Map key of an entry of a map; empty in other stores.
-    pub map_key: &'a [u8],
-    /// The value, or one element of a list: those of a list come one after the other, in order.
-    pub value: &'a [u8],
-}
+pub use store::{At, StateKind, StoreDescriptor, StoreId, StoredEntry};
 
 /// Keyed state of one operator in one subtask.
 ///
@@ -138,28 +49,6 @@ pub struct KeyedStateBackend {
 enum Place {
     Heap(Heap),
     Disk(Box<DiskPlace>),
-}
-
-/// Bytes in memory.
-#[derive(Debug)]
-struct Heap {
-    key_groups: OwnedKeyGroups,
-    stores: Vec<HeapStore>,
-}
-
-/// A table per owned key group, in order, and where the sweep for expired entries is.
-#[derive(Debug)]
-struct HeapStore {
-    tables: Tables,
-    sweep_group: usize,
-    sweep_slot: usize,
-}
-
-#[derive(Debug)]
-enum Tables {
-    Values(Box<[ByteTable]>),
-    Lists(Box<[ListTable]>),
-    Maps(Box<[MapTable]>),
 }
 
 /// Stores of this kind are in these tables.
@@ -197,6 +86,11 @@ macro_rules! table {
         }
     }};
 }
+
+// Behind the macros, which they use.
+mod list;
+mod map;
+mod value;
 
 impl KeyedStateBackend {
     /// Empty state in memory of subtask `subtask_index` of `parallelism`, with `max_parallelism` key groups in all.
@@ -310,22 +204,10 @@ impl KeyedStateBackend {
         visit: impl FnMut(StoredEntry<'_>),
     ) -> Result<()> {
         let index = self.checked(store)?;
-        let heap = match &self.place {
-            Place::Heap(heap) => heap,
-            Place::Disk(disk) => return disk.for_each_entry(index, key_group, visit),
-        };
-        let Some(group) = heap.key_groups.position(key_group) else {
-            let owned = heap.key_groups.range();
-            return Err(Error::operator(format!(
-                "key group {key_group} is not among this subtask's {owned:?}"
-            )));
-        };
-        match &heap.stores[index].tables {
-            Tables::Values(tables) => visit_values(&tables[group], visit),
-            Tables::Lists(tables) => visit_lists(&tables[group], visit),
-            Tables::Maps(tables) => visit_maps(&tables[group], visit),
+        match &self.place {
+            Place::Heap(heap) => heap.for_each_entry(index, key_group, visit),
+            Place::Disk(disk) => disk.for_each_entry(index, key_group, visit),
         }
-        Ok(())
     }
 
     /// Has the slots of keys with these hashes, without a namespace, fetched into the cache. Announce keys to
@@ -344,231 +226,6 @@ impl KeyedStateBackend {
         if let Place::Heap(heap) = &self.place {
             heap.prefetch(key_hashes, ByteTable::prefetch_entry);
         }
-    }
-
-    #[inline]
-    pub(crate) fn value_get(&mut self, id: StoreId, at: At<'_>) -> Result<Option<&[u8]>> {
-        let table = table!(self, id, at, Values, |disk, index| disk
-            .value_get(index, at));
-        Ok(table.get(
-            hash_in_namespace(at.key_hash, at.namespace),
-            at.key,
-            at.namespace,
-        ))
-    }
-
-    /// The value, to be changed in place.
-    #[inline]
-    pub(crate) fn value_get_mut(&mut self, id: StoreId, at: At<'_>) -> Result<Option<&mut [u8]>> {
-        let table = table!(self, id, at, Values, |disk, index| disk
-            .value_get_mut(index, at));
-        Ok(table.get_mut(
-            hash_in_namespace(at.key_hash, at.namespace),
-            at.key,
-            at.namespace,
-        ))
-    }
-
-    /// Looks the value up once and lets `change` say what becomes of it ([`ByteTable::update`]).
-    #[inline]
-    pub(crate) fn value_update(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Change>,
-    ) -> Result<()> {
-        let table = table!(self, id, at, Values, |disk, index| disk.value_update(
-            index,
-            at,
-            &mut self.fresh,
-            change
-        ));
-        let hash = hash_in_namespace(at.key_hash, at.namespace);
-        let mut failure = Ok(());
-        let changed = table.update(hash, at.key, at.namespace, &mut self.fresh, |old, fresh| {
-            change(old, fresh).unwrap_or_else(|error| {
-                failure = Err(error);
-                Change::Keep
-            })
-        });
-        match changed {
-            Ok(_) => failure,
-            Err(problem) => Err(self.refused(id, problem)),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn value_put(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<()> {
-        self.fresh.clear();
-        write(&mut self.fresh);
-        let table = table!(self, id, at, Values, |disk, index| disk.value_put(
-            index,
-            at,
-            &self.fresh
-        ));
-        let hash = hash_in_namespace(at.key_hash, at.namespace);
-        match table.put(hash, at.key, at.namespace, &self.fresh) {
-            Ok(_) => Ok(()),
-            Err(problem) => Err(self.refused(id, problem)),
-        }
-    }
-
-    pub(crate) fn value_remove(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        let table = table!(self, id, at, Values, |disk, index| disk
-            .value_remove(index, at));
-        Ok(table.remove(
-            hash_in_namespace(at.key_hash, at.namespace),
-            at.key,
-            at.namespace,
-        ))
-    }
-
-    pub(crate) fn list_add(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<()> {
-        self.fresh.clear();
-        write(&mut self.fresh);
-        let table = table!(self, id, at, Lists, |disk, index| disk.list_add(
-            index,
-            at,
-            &self.fresh
-        ));
-        match table.append(at, &self.fresh) {
-            Ok(()) => Ok(()),
-            Err(problem) => Err(self.refused(id, problem)),
-        }
-    }
-
-    pub(crate) fn list_for_each(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        visit: impl FnMut(&mut [u8]) -> Result<()>,
-    ) -> Result<()> {
-        table!(self, id, at, Lists, |disk, index| disk
-            .list_for_each(index, at, visit))
-        .for_each(at, visit)
-    }
-
-    /// Calls `visit` with each element, in order, and takes out those for which it says so.
-    pub(crate) fn list_visit(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        visit: impl FnMut(&mut [u8]) -> Result<Visit>,
-    ) -> Result<()> {
-        table!(self, id, at, Lists, |disk, index| disk
-            .list_visit(index, at, visit))
-        .visit(at, visit)
-    }
-
-    /// Takes elements from the front while `goes` says so.
-    pub(crate) fn list_drop_while(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        goes: impl FnMut(&[u8]) -> bool,
-    ) -> Result<()> {
-        table!(self, id, at, Lists, |disk, index| disk
-            .list_drop_while(index, at, goes))
-        .drop_while(at, goes);
-        Ok(())
-    }
-
-    pub(crate) fn list_contains(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        Ok(table!(self, id, at, Lists, |disk, index| disk
-            .list_contains(index, at))
-        .contains(at))
-    }
-
-    pub(crate) fn list_clear(&mut self, id: StoreId, at: At<'_>) -> Result<()> {
-        table!(self, id, at, Lists, |disk, index| disk
-            .list_clear(index, at))
-        .clear(at);
-        Ok(())
-    }
-
-    /// The value of a map key.
-    pub(crate) fn map_get(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        write_key: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Option<&[u8]>> {
-        let table = table!(self, id, at, Maps, |disk, index| disk
-            .map_get(index, at, write_key));
-        encode_map_key(&mut self.map_key, write_key);
-        Ok(table.get_mut(at, &mut self.map_key).map(|value| &*value))
-    }
-
-    /// The value of a map key, to be changed in place.
-    pub(crate) fn map_get_mut(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        write_key: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Option<&mut [u8]>> {
-        let table = table!(self, id, at, Maps, |disk, index| disk
-            .map_get_mut(index, at, write_key));
-        encode_map_key(&mut self.map_key, write_key);
-        Ok(table.get_mut(at, &mut self.map_key))
-    }
-
-    /// Looks a map key up once and lets `change` say what becomes of its value. `change` appends to what is in its second
-    /// argument.
-    pub(crate) fn map_update(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        write_key: impl FnOnce(&mut Vec<u8>),
-        change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Change>,
-    ) -> Result<()> {
-        let table = table!(self, id, at, Maps, |disk, index| disk.map_update(
-            index,
-            at,
-            write_key,
-            &mut self.fresh,
-            change
-        ));
-        encode_map_key(&mut self.map_key, write_key);
-        let mut failure = Ok(());
-        let changed = table.update(at, &mut self.map_key, &mut self.fresh, |old, fresh| {
-            change(old, fresh).unwrap_or_else(|error| {
-                failure = Err(error);
-                Change::Keep
-            })
-        });
-        match changed {
-            Ok(()) => failure,
-            Err(problem) => Err(self.refused(id, problem)),
-        }
-    }
-
-    /// Calls `visit` with each map key and value, in the order in which the keys were first put, and takes out those for which
-    /// it says so.
-    pub(crate) fn map_visit(
-        &mut self,
-        id: StoreId,
-        at: At<'_>,
-        visit: impl FnMut(&[u8], &mut [u8]) -> Result<Visit>,
-    ) -> Result<()> {
-        table!(self, id, at, Maps, |disk, index| disk
-            .map_visit(index, at, visit))
-        .visit(at, visit)
-    }
-
-    pub(crate) fn map_contains_any(&mut self, id: StoreId, at: At<'_>) -> Result<bool> {
-        Ok(table!(self, id, at, Maps, |disk, index| disk
-            .map_contains_any(index, at))
-        .contains(at))
     }
 
     /// Goes on through a store where the last call stopped, and takes out what `expired` says of: `entries` of them are looked at,
@@ -612,229 +269,6 @@ fn told(store: &StoreDescriptor, failure: Failure) -> Error {
         Failure::Entry(problem) => Error::operator(format!("state `{}`: {problem}", store.name)),
         Failure::Disk(error) => error,
     }
-}
-
-fn encode_map_key(map_key: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    map_key.clear();
-    map_key.extend_from_slice(&[0; OWNER_BYTES]);
-    write(map_key);
-}
-
-fn visit_values(table: &ByteTable, mut visit: impl FnMut(StoredEntry<'_>)) {
-    for (hash, entry) in table.iter() {
-        visit(StoredEntry {
-            at: at(table, hash, entry),
-            map_key: &[],
-            value: table.value(entry),
-        });
-    }
-}
-
-fn visit_lists(lists: &ListTable, mut visit: impl FnMut(StoredEntry<'_>)) {
-    for (hash, entry) in lists.table().iter() {
-        let at = at(lists.table(), hash, entry);
-        lists.read(entry, |value| {
-            visit(StoredEntry {
-                at,
-                map_key: &[],
-                value,
-            });
-        });
-    }
-}
-
-fn visit_maps(maps: &MapTable, mut visit: impl FnMut(StoredEntry<'_>)) {
-    for (hash, map) in maps.maps().iter() {
-        let at = at(maps.maps(), hash, map);
-        maps.read(map, |map_key, value| {
-            visit(StoredEntry { at, map_key, value })
-        });
-    }
-}
-
-/// Where an entry is that lies in a table.
-fn at(table: &ByteTable, hash: u32, entry: u32) -> At<'_> {
-    let (key, namespace) = table.address(entry);
-    At {
-        key_hash: hash_in_namespace(hash, namespace),
-        key,
-        namespace,
-    }
-}
-
-impl Heap {
-    fn prefetch(&self, key_hashes: &[u32], fetch: impl Fn(&ByteTable, u32)) {
-        for key_hash in key_hashes {
-            let Some(group) = self.key_groups.index_if_owned(*key_hash) else {
-                continue;
-            };
-            for store in &self.stores {
-                let table = match &store.tables {
-                    Tables::Values(tables) => &tables[group],
-                    Tables::Lists(tables) => tables[group].table(),
-                    Tables::Maps(tables) => tables[group].maps(),
-                };
-                fetch(table, *key_hash);
-            }
-        }
-    }
-
-    fn add(&mut self, kind: StateKind) {
-        let count = self.key_groups.count();
-        let tables = match kind {
-            StateKind::Value | StateKind::Reducing | StateKind::Aggregating => Tables::Values(
-                std::iter::repeat_with(ByteTable::default)
-                    .take(count)
-                    .collect(),
-            ),
-            StateKind::List => Tables::Lists(
-                std::iter::repeat_with(ListTable::default)
-                    .take(count)
-                    .collect(),
-            ),
-            StateKind::Map => Tables::Maps(
-                std::iter::repeat_with(MapTable::default)
-                    .take(count)
-                    .collect(),
-            ),
-        };
-        self.stores.push(HeapStore {
-            tables,
-            sweep_group: 0,
-            sweep_slot: 0,
-        });
-    }
-}
-
-impl HeapStore {
-    fn bytes(&self) -> usize {
-        match &self.tables {
-            Tables::Values(tables) => {
-                size_of_val(&**tables) + tables.iter().map(ByteTable::bytes).sum::<usize>()
-            }
-            Tables::Lists(tables) => {
-                size_of_val(&**tables) + tables.iter().map(ListTable::bytes).sum::<usize>()
-            }
-            Tables::Maps(tables) => {
-                size_of_val(&**tables) + tables.iter().map(MapTable::bytes).sum::<usize>()
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        match &self.tables {
-            Tables::Values(tables) => tables.iter().map(ByteTable::len).sum(),
-            Tables::Lists(tables) => tables.iter().map(ListTable::len).sum(),
-            Tables::Maps(tables) => tables.iter().map(MapTable::len).sum(),
-        }
-    }
-
-    fn groups(&self) -> usize {
-        match &self.tables {
-            Tables::Values(tables) => tables.len(),
-            Tables::Lists(tables) => tables.len(),
-            Tables::Maps(tables) => tables.len(),
-        }
-    }
-
-    /// The table whose slots are gone through.
-    fn swept(&self, group: usize) -> &ByteTable {
-        match &self.tables {
-            Tables::Values(tables) => &tables[group],
-            Tables::Lists(tables) => tables[group].table(),
-            Tables::Maps(tables) => tables[group].entries(),
-        }
-    }
-
-    fn sweep(&mut self, mut entries: usize, mut expired: impl FnMut(&[u8]) -> bool) {
-        for _ in 0..SWEEP_SLOTS {
-            if entries == 0 || self.sweep_group >= self.groups() {
-                return;
-            }
-            let table = self.swept(self.sweep_group);
-            if self.sweep_slot >= table.slots() {
-                self.sweep_slot = 0;
-                self.sweep_group = (self.sweep_group + 1) % self.groups();
-                continue;
-            }
-            let Some((hash, entry)) = table.slot(self.sweep_slot) else {
-                self.sweep_slot += 1;
-                continue;
-            };
-            // What was probed past an entry that goes may move into its slot: look there again.
-            if !self.sweep_entry(hash, entry, &mut entries, &mut expired) {
-                self.sweep_slot += 1;
-            }
-        }
-    }
-
-    /// Takes an entry out if it has expired; says whether it did.
-    fn sweep_entry(
-        &mut self,
-        hash: u32,
-        entry: u32,
-        entries: &mut usize,
-        expired: &mut impl FnMut(&[u8]) -> bool,
-    ) -> bool {
-        let group = self.sweep_group;
-        let mut look = |value: &[u8]| {
-            *entries = entries.saturating_sub(1);
-            expired(value)
-        };
-        match &mut self.tables {
-            Tables::Values(tables) => {
-                let goes = look(tables[group].value(entry));
-                goes && tables[group].remove_entry(hash, entry)
-            }
-            Tables::Maps(tables) => {
-                let goes = look(tables[group].entry(entry).2);
-                if goes {
-                    tables[group].remove_entry(hash, entry);
-                }
-                goes
-            }
-            // The oldest elements come first.
-            Tables::Lists(tables) => {
-                let mut looks = SWEEP_SLOTS;
-                tables[group].drop_front(hash, entry, |value| {
-                    looks = looks.saturating_sub(1);
-                    looks > 0 && look(value)
-                })
-            }
-        }
-    }
-}
-
-#[cold]
-fn foreign_handle() -> Error {
-    Error::operator(
-        "a state handle was used with the state of another operator or subtask: make handles in `open`, with the context given \
-         there",
-    )
-}
-
-#[cold]
-fn wrong_kind(store: &StoreDescriptor) -> Error {
-    let StoreDescriptor { name, kind, .. } = store;
-    Error::operator(format!("state `{name}` is {kind:?} state: use it as such"))
-}
-
-#[cold]
-fn taken_name(there: &StoreDescriptor, new: &StoreDescriptor) -> Error {
-    let describe = |store: &StoreDescriptor| {
-        let expiry = if store.expires {
-            " with a time to live"
-        } else {
-            ""
-        };
-        format!("{:?} state of {}{expiry}", store.kind, store.stored_name)
-    };
-    Error::operator(format!(
-        "state `{}` is registered twice, as {} and as {}: give each state of an operator a name of its own",
-        there.name,
-        describe(there),
-        describe(new)
-    ))
 }
 
 #[cfg(test)]
