@@ -89,6 +89,7 @@ impl KeyedStateBackend {
     }
 }
 
+#[inline]
 fn encode_map_key(map_key: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     map_key.clear();
     map_key.extend_from_slice(&[0; OWNER_BYTES]);
