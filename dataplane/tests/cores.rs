@@ -180,8 +180,9 @@ fn an_executor_that_parks_with_work_to_do_is_rescued() {
     }
     let gap_ms = counters.longest_gap_ns.load(Ordering::Relaxed) / 1_000_000;
     eprintln!(
-        "parked with work {} times, rescued each time, longest standstill {gap_ms} ms, {} sweeps",
+        "parked with work {} times, rescued each time ({} times by a signal), longest standstill {gap_ms} ms, {} sweeps",
         parked(),
+        counters.interrupts.load(Ordering::Relaxed),
         core.doorbell().sweeps()
     );
     assert!(

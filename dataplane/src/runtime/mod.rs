@@ -12,6 +12,7 @@ pub mod core;
 pub mod doorbell;
 pub mod future_threads;
 pub mod housekeeping;
+mod interrupt;
 pub mod on_core;
 pub mod placement;
 mod poller;
